@@ -1,0 +1,1 @@
+"""The platform: everything of the service that is not a model."""

@@ -1,0 +1,162 @@
+"""`doctor`: what is not as it should be, before it surprises somebody."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterator
+from importlib import metadata
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from model_service.cli.ownership import edited_template_files
+from model_service.cli.terminal import NOT_IN_ORDER, literal, say_json, say_table, state
+
+if TYPE_CHECKING:
+    from model_service.repository import Repository
+    from model_service.settings import Settings
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing looked at: `good` is None where it is worth a look but breaks nothing."""
+
+    subject: str
+    good: bool | None
+    text: str
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this command to the service's command."""
+    app.command("doctor", rich_help_panel="Repository")(doctor)
+
+
+def doctor(
+    context: typer.Context,
+    online: Annotated[
+        bool, typer.Option("--online", help="Also ask whether there is a newer template.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For another program.")] = False,
+) -> None:
+    """Look over the environment, the settings, the models and the template's files."""
+    repository: Repository = context.obj
+    findings = [
+        *_environment(repository),
+        *_settings(repository),
+        *_models(repository),
+        *_template(repository, online),
+    ]
+    if as_json:
+        say_json(findings)
+    else:
+        say_table(
+            ("", "looked at", "found"),
+            [(state(f.good), f.subject, literal(f.text)) for f in findings],
+        )
+    if any(finding.good is False for finding in findings):
+        raise SystemExit(NOT_IN_ORDER)
+
+
+def _environment(repository: Repository) -> Iterator[Finding]:
+    yield Finding("Python", True, platform.python_version())
+    constraints = repository.root / "config" / "constraints.txt"
+    if not constraints.is_file():
+        yield Finding("libraries", None, f"{constraints} is not there: versions are not checked.")
+        return
+    pinned = re.findall(r"^([\w.-]+)==([\w.]+)", constraints.read_text("utf-8"), re.MULTILINE)
+    others = []
+    for name, version in pinned:
+        try:
+            installed = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        if installed != version:
+            others.append(f"{name} {installed} instead of {version}")
+    text = "; ".join(others) + ". `make setup` installs what was tested." if others else ""
+    yield Finding("libraries", not others, text or "as tested together (config/constraints.txt)")
+
+
+def _settings(repository: Repository) -> Iterator[Finding]:
+    from model_service.settings import SettingsError, read_settings, setting_names, variable_of
+
+    try:
+        settings = read_settings(repository, os.environ)
+    except SettingsError as error:
+        yield Finding("settings", False, str(error))
+        return
+    for name in setting_names():
+        if variable_of(name) in os.environ:
+            value = _value(settings, name)
+            yield Finding("settings", True, f"{name} = {value} (from {variable_of(name)})")
+    owners = [owner for owner in settings.owners if owner in ("@first-owner", "@second-owner")]
+    if owners or len(set(settings.owners)) < 2:
+        yield Finding("owners", None, "service.yaml needs two real owners, CODEOWNERS as well.")
+    else:
+        yield Finding("owners", True, ", ".join(settings.owners))
+
+
+def _value(settings: Settings, name: str) -> Any:
+    value: Any = settings
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _models(repository: Repository) -> Iterator[Finding]:
+    from model_service.cli.version_commands import registry_of
+    from model_service.contract.reading import ContractError, read_contract
+    from model_service.registry.traffic import read_traffic
+
+    registry = registry_of(repository)
+    traffic = read_traffic(repository.traffic).models
+    for name in sorted({*repository.model_names(), *traffic}):
+        path = repository.model_folder(name) / "contract.yaml"
+        entry = traffic.get(name)
+        versions = registry.versions(name)
+        if not path.is_file():
+            yield Finding(name, None, f"traffic.yaml names it, {path} is not there.")
+            continue
+        try:
+            read_contract(path)
+        except ContractError as error:
+            yield Finding(name, False, f"{len(error.faults)} faults: see `contract check {name}`.")
+            continue
+        if not versions:
+            yield Finding(name, None, f"no version yet: `train {name}`")
+        elif entry is None or entry.champion not in versions:
+            yield Finding(name, False, f"no champion: `promote {name} {versions[-1]}`")
+        else:
+            yield Finding(name, True, f"version {entry.champion} of {len(versions)} answers")
+
+
+def _template(repository: Repository, online: bool) -> Iterator[Finding]:
+    edited = edited_template_files(repository.root)
+    if edited is None:
+        yield Finding(
+            "template", None, "not in git, or not rendered by Copier: nothing to compare."
+        )
+    elif edited:
+        text = ", ".join(edited[:8]) + (" …" if len(edited) > 8 else "")
+        yield Finding("template", None, f"edited although the template owns them: {text}")
+    else:
+        yield Finding("template", True, "no file of the template was edited")
+    if online:
+        yield _newer_template(repository)
+
+
+def _newer_template(repository: Repository) -> Finding:
+    from model_service.cli.update_command import COPIER
+
+    command = [*COPIER, "check-update", "--quiet", str(repository.root)]
+    try:
+        code = subprocess.run(command, capture_output=True, timeout=120, check=False).returncode  # noqa: S603
+    except subprocess.TimeoutExpired:
+        code = -1
+    if code == 0:
+        return Finding("template", True, "the newest version")
+    if code == 2:
+        return Finding("template", None, "there is a newer version: see `update`")
+    return Finding("template", None, "could not ask for a newer version: is its address reachable?")

@@ -1,0 +1,57 @@
+"""Which files are the template's, and which of them were edited here."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import yaml
+
+ANSWERS = ".copier-answers.yml"
+
+
+def git(root: Path, *arguments: str) -> str | None:
+    """Return what git prints in `root`, or None if it fails or is not there."""
+    try:
+        done = subprocess.run(  # noqa: S603
+            ["git", "-C", str(root), *arguments],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def lines_of(output: str | None) -> list[str]:
+    """Return the paths of a `-z` listing of git."""
+    return [path for path in (output or "").split("\0") if path]
+
+
+def template_paths(root: Path) -> list[str]:
+    """Return the paths that config/ownership.yaml gives to the template."""
+    stated = yaml.safe_load((root / "config" / "ownership.yaml").read_text(encoding="utf-8"))
+    return [str(path).lstrip("/") for path in stated["_template_owned"]]
+
+
+def edited_template_files(root: Path) -> list[str] | None:
+    """Return the template's files that differ from the last copy or update that was committed.
+
+    None if that cannot be told: no git, no commit, or no answers file in one.
+    """
+    base = rendered_at(root)
+    if base is None:
+        return None
+    changed = lines_of(git(root, "diff", "--name-only", "-z", "--no-renames", base))
+    return [path for path in changed if _is_in(path, template_paths(root)) and path != ANSWERS]
+
+
+def rendered_at(root: Path) -> str | None:
+    """Return the commit that last brought the template in: the last that touched the answers."""
+    commit = git(root, "log", "-1", "--format=%H", "--", ANSWERS)
+    return commit.strip() or None if commit is not None else None
+
+
+def _is_in(path: str, owned: list[str]) -> bool:
+    return any(path.startswith(place) if place.endswith("/") else path == place for place in owned)

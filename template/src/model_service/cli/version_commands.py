@@ -1,0 +1,275 @@
+"""Commands for versions: train them, look at them, let them answer."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from model_service.cli.terminal import (
+    NOT_IN_ORDER,
+    literal,
+    say,
+    say_json,
+    say_table,
+    state,
+    stop,
+)
+
+if TYPE_CHECKING:
+    from model_service.registry.registry import Registry
+    from model_service.repository import Repository
+
+PANEL = "Versions"
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The model.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For another program.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the service's command."""
+    commands = (
+        ("train", train),
+        ("list", list_versions),
+        ("show", show),
+        ("verify", verify),
+        ("promote", promote),
+        ("rollback", rollback),
+    )
+    for name, command in commands:
+        app.command(name, rich_help_panel=PANEL)(command)
+
+
+def registry_of(repository: Repository) -> Registry:
+    """Return the registry that the settings name."""
+    from model_service.registry.registry import Registry
+    from model_service.settings import read_settings
+
+    stores = read_settings(repository, os.environ).stores
+    return Registry(repository.root / stores.registry)
+
+
+def champion_of(repository: Repository, name: str) -> str:
+    """Return the version that answers for a model; end the command if there is none."""
+    from model_service.registry.traffic import read_traffic
+
+    entry = read_traffic(repository.traffic).models.get(name)
+    if entry is None or entry.champion is None:
+        _known_model(repository, name)
+        stop(
+            f"{name} has no champion. Train it (`train {name}`), "
+            f"or choose a version (`promote {name} VERSION`)."
+        )
+    return entry.champion
+
+
+def _known_model(repository: Repository, name: str) -> None:
+    names = repository.model_names()
+    if name not in names and not registry_of(repository).versions(name):
+        stop(f"There is no model {name!r}. Models: {', '.join(names) or 'none yet, see `new`'}.")
+
+
+def train(
+    context: typer.Context,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every model.")] = False,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Only models that have no version yet.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same predictions.")] = 0,
+    allow_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--allow-pickle",
+            help="Accept a format that runs code when it is loaded; the manifest records it.",
+        ),
+    ] = False,
+) -> None:
+    """Train a model and write its next version; the first one answers, later ones wait."""
+    from model_service.training import train as train_model
+
+    repository: Repository = context.obj
+    chosen = _models_to_train(repository, names or [], every, missing)
+    failed = []
+    for name in chosen:
+        say(f"[bold]{name}[/]")
+        try:
+            trained = train_model(
+                repository,
+                name,
+                seed=seed,
+                allow_pickle=allow_pickle,
+                report=lambda step: say(f"  [dim]·[/] {literal(step)}"),
+            )
+        except Exception as error:
+            if not type(error).__module__.startswith("model_service."):
+                raise
+            say(f"  {state(False)} {literal(error)}")
+            failed.append(name)
+            continue
+        champion = champion_of(repository, name)
+        say(f"  {state(True)} version {trained.version} ({trained.format}): {trained.folder}")
+        if champion != trained.version:
+            say(f"    Version {champion} still answers: `promote {name} {trained.version}`.")
+    if failed:
+        stop(f"Not trained: {', '.join(failed)}. The reason stands above.", NOT_IN_ORDER)
+
+
+def _models_to_train(
+    repository: Repository, names: list[str], every: bool, missing: bool
+) -> list[str]:
+    known = repository.model_names()
+    if every == bool(names):
+        stop("Name the models to train, or say --all.")
+    for name in names:
+        _known_model(repository, name)
+    chosen = known if every else names
+    if not chosen:
+        stop("There is no model yet. Start one: `new NAME --data your.csv --target COLUMN`.")
+    if not missing:
+        return chosen
+    registry = registry_of(repository)
+    waiting = [name for name in chosen if not registry.versions(name)]
+    if not waiting:
+        say(f"{state(True)} Every model has a version already.")
+    return waiting
+
+
+def list_versions(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show every model with its versions, and which of them answers."""
+    from model_service.registry.manifest import read_manifest
+    from model_service.registry.traffic import read_traffic
+
+    repository: Repository = context.obj
+    registry = registry_of(repository)
+    traffic = read_traffic(repository.traffic).models
+    found: list[dict[str, Any]] = []
+    for name in sorted({*repository.model_names(), *registry.models()}):
+        entry = traffic.get(name)
+        for version in registry.versions(name) or [None]:
+            line: dict[str, Any] = {"model": name, "version": version}
+            if version is not None:
+                manifest = read_manifest(registry.folder(name, version))
+                line |= {
+                    "alias": "champion" if entry and entry.champion == version else None,
+                    "pinned": bool(entry and version in entry.pinned),
+                    "format": manifest.format,
+                    "created_at": manifest.created_at,
+                    "metrics": manifest.metrics,
+                }
+            found.append(line)
+    if as_json:
+        say_json(found)
+        return
+    say_table(
+        ("model", "version", "answers", "format", "trained", "metrics on held-out rows"),
+        [_line(line) for line in found],
+    )
+    if not found:
+        say("No model yet. Start one: `new NAME --data your.csv --target COLUMN`.")
+
+
+def _line(line: dict[str, Any]) -> tuple[str, ...]:
+    if line["version"] is None:
+        return line["model"], "-", f"train it: `train {line['model']}`", "", "", ""
+    role = "[green]champion[/]" if line["alias"] else "pinned" if line["pinned"] else ""
+    metrics = "  ".join(f"{name} {value:.3g}" for name, value in line["metrics"].items())
+    trained = str(line["created_at"])[:16].replace("T", " ")
+    return line["model"], line["version"], role, line["format"], trained, metrics
+
+
+def show(
+    context: typer.Context,
+    name: Name,
+    version: Annotated[str | None, typer.Argument(help="Default: the champion.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one version: where it comes from, how good it is, what is in it."""
+    from model_service.registry.manifest import read_manifest
+
+    repository: Repository = context.obj
+    chosen = version or champion_of(repository, name)
+    folder = registry_of(repository).folder(name, chosen)
+    if as_json:
+        say_json(read_manifest(folder))
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown((folder / "card.md").read_text(encoding="utf-8")))
+    say(f"[dim]{literal(folder)}[/]")
+
+
+def verify(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The model.")] = None,
+    version: Annotated[str | None, typer.Argument(help="Default: every version.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every version of every model.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Prove that versions are what was trained, and still give their golden predictions."""
+    repository: Repository = context.obj
+    registry = registry_of(repository)
+    if every == bool(name):
+        stop("Name a model, or say --all.")
+    if name:
+        _known_model(repository, name)
+    checked = [
+        {"model": model, "version": number, "differences": _differences(registry, model, number)}
+        for model in ([name] if name else registry.models())
+        for number in ([version] if version else registry.versions(model))
+    ]
+    if as_json:
+        say_json(checked)
+    for result in [] if as_json else checked:
+        differences = result["differences"]
+        say(f"{state(not differences)} {result['model']} version {result['version']}")
+        for difference in differences[:10]:
+            say(f"    {literal(difference)}")
+    if not checked:
+        stop("There is no version to verify. Train a model first: `train --all`.")
+    if any(result["differences"] for result in checked):
+        raise SystemExit(NOT_IN_ORDER)
+
+
+def _differences(registry: Registry, model: str, version: str) -> list[str]:
+    from model_service.registry.loaded_version import VersionError, load_version
+
+    try:
+        return load_version(registry.folder(model, version)).replay_golden()
+    except VersionError as error:
+        return [str(error)]
+
+
+def promote(context: typer.Context, name: Name, version: Annotated[str, typer.Argument()]) -> None:
+    """Let a version answer, once its golden predictions replay; `rollback` undoes it."""
+    from model_service.registry import traffic
+
+    repository: Repository = context.obj
+    _known_model(repository, name)
+    differences = _differences(registry_of(repository), name, version)
+    if differences:
+        stop(f"{name} version {version} may not answer: {'; '.join(differences[:3])}", NOT_IN_ORDER)
+    traffic.promote(repository.traffic, name, version, by=_person())
+    say(f"{state(True)} Version {version} is the champion of {name}.")
+
+
+def rollback(context: typer.Context, name: Name) -> None:
+    """Let the champion before this one answer again."""
+    from model_service.registry import traffic
+
+    repository: Repository = context.obj
+    champion_of(repository, name)
+    version = traffic.rollback(repository.traffic, name, by=_person())
+    say(f"{state(True)} Version {version} is the champion of {name} again.")
+    differences = _differences(registry_of(repository), name, version)
+    if differences:
+        stop(f"but it would not load: {'; '.join(differences[:3])}", NOT_IN_ORDER)
+
+
+def _person() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

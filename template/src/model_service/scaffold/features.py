@@ -1,0 +1,16 @@
+"""Raw columns to the model's inputs: the same code in training and in serving."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+
+def features(columns: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+    """Return the model's inputs, an array per input.
+
+    `columns` has an array per feature of the contract: numbers as float64 with NaN where one is
+    missing, text as objects with "" where it is missing. Each row must depend on itself alone.
+    A ratio is written as in a notebook: `{**columns, "ratio": columns["a"] / columns["b"]}`.
+    """
+    return dict(columns)

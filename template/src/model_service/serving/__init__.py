@@ -1,0 +1,1 @@
+"""Answers requests over HTTP from the versions that `traffic.yaml` names."""

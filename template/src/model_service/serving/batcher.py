@@ -1,0 +1,253 @@
+"""Micro-batching: requests that arrive together are answered by one call of the model.
+
+Whatever arrived in one turn of the event loop for a version is one call; nobody waits for a timer.
+A call that would hold the loop for long runs in the version's own thread instead, and what arrives
+meanwhile is the next batch. A batch that fails is split until only the rows at fault fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from model_service.contract.rows import RowValues
+
+LONGEST_INLINE_SECONDS = 0.005
+"""A call that takes longer is moved to a thread, so that health checks are answered meanwhile."""
+FIRST_INLINE_ROWS = 256
+
+
+class QueueFullError(Exception):
+    """More rows wait than the limit allows."""
+
+
+class DeadlineError(Exception):
+    """The answer did not come in time."""
+
+
+class Predicted(Protocol):
+    """What a version answers for a batch; see `registry.loaded_version.Predictions`."""
+
+    @property
+    def values(self) -> Sequence[Any]: ...
+
+    @property
+    def probabilities(self) -> Any: ...
+
+
+class Answers(msgspec.Struct):
+    """Answers by row: `failures` says why a row has none, and its value is None then."""
+
+    values: list[Any]
+    probabilities: list[list[float]] | None
+    failures: dict[int, str]
+
+    def part(self, start: int, stop: int) -> Answers:
+        """Return the answers of the rows from `start` to before `stop`."""
+        probabilities = self.probabilities[start:stop] if self.probabilities else None
+        failures = {i - start: why for i, why in self.failures.items() if start <= i < stop}
+        return Answers(self.values[start:stop], probabilities, failures)
+
+
+Predict = Callable[[Sequence[RowValues]], Predicted]
+OnFailure = Callable[[BaseException], None]
+
+
+class _Waiting(msgspec.Struct, gc=False):
+    rows: list[RowValues]
+    future: asyncio.Future[Answers]
+    timer: asyncio.TimerHandle | None = None
+
+
+class Batcher:
+    """Collects the rows of concurrent requests for one version.
+
+    Everything but the model itself runs in the event loop; no locks are needed.
+    """
+
+    def __init__(
+        self,
+        predict: Predict,
+        *,
+        runs_inline: bool,
+        queue_rows: int,
+        seconds: float,
+        name: str = "model",
+        on_failure: OnFailure | None = None,
+    ) -> None:
+        self._predict = predict
+        self._inline_rows = FIRST_INLINE_ROWS if runs_inline else 0
+        self._may_run_inline = runs_inline
+        self._queue_rows = queue_rows
+        self._seconds = seconds
+        self._on_failure = on_failure
+        self._waiting: list[_Waiting] = []
+        self._rows_held = 0
+        self._flush_is_due = False
+        self._thread = _ModelThread(name)
+        self._thread_is_busy = False
+
+    @property
+    def rows_held(self) -> int:
+        """Rows that wait or are being answered."""
+        return self._rows_held
+
+    def submit(self, rows: list[RowValues]) -> asyncio.Future[Answers]:
+        """Take rows in; the future gives their answers.
+
+        The future raises `DeadlineError` when the answer takes longer than the limit.
+
+        Raises:
+            QueueFullError: too many rows wait already. A single request on its own is always taken.
+        """
+        if self._rows_held and self._rows_held + len(rows) > self._queue_rows:
+            raise QueueFullError
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(rows, loop.create_future())
+        self._rows_held += len(rows)
+        self._waiting.append(waiting)
+        if self._thread_is_busy:
+            self._set_deadline(waiting)
+        elif not self._flush_is_due:
+            self._flush_is_due = True
+            loop.call_soon(self._flush)
+        return waiting.future
+
+    def close(self) -> None:
+        """Let the thread end once it has answered what it holds."""
+        self._thread.close()
+
+    def _set_deadline(self, waiting: _Waiting) -> None:
+        if waiting.timer is None:
+            loop = asyncio.get_running_loop()
+            waiting.timer = loop.call_later(self._seconds, self._expire, waiting)
+
+    def _expire(self, waiting: _Waiting) -> None:
+        if not waiting.future.done():
+            waiting.future.set_exception(DeadlineError())
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
+            self._rows_held -= len(waiting.rows)
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        batch, self._waiting = self._waiting, []
+        for waiting in [w for w in batch if w.future.done()]:  # its caller has gone
+            self._rows_held -= len(waiting.rows)
+            batch.remove(waiting)
+        if not batch:
+            return
+        rows = batch[0].rows if len(batch) == 1 else [row for w in batch for row in w.rows]
+        if len(rows) <= self._inline_rows:
+            started = time.perf_counter()
+            answers = self._answer(rows)
+            self._learn(len(rows), time.perf_counter() - started)
+            self._deliver(batch, answers)
+        else:
+            self._run_in_thread(batch, rows)
+
+    def _run_in_thread(self, batch: list[_Waiting], rows: list[RowValues]) -> None:
+        self._thread_is_busy = True
+        for waiting in batch:
+            self._set_deadline(waiting)
+        loop = asyncio.get_running_loop()
+
+        def work() -> None:
+            started = time.perf_counter()
+            answers = self._answer(rows)
+            seconds = time.perf_counter() - started
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._thread_is_done, batch, answers, seconds)
+
+        self._thread.run(work)
+
+    def _thread_is_done(self, batch: list[_Waiting], answers: Answers, seconds: float) -> None:
+        self._thread_is_busy = False
+        self._learn(len(answers.values), seconds)
+        self._deliver(batch, answers)
+        if self._waiting:
+            self._flush()
+
+    def _learn(self, rows: int, seconds: float) -> None:
+        """Remember how many rows the loop may answer by itself without being held up."""
+        if not self._may_run_inline:
+            return
+        if seconds > LONGEST_INLINE_SECONDS:
+            self._inline_rows = min(self._inline_rows, rows // 2)
+        elif rows > self._inline_rows:
+            self._inline_rows = rows
+
+    def _deliver(self, batch: list[_Waiting], answers: Answers) -> None:
+        start = 0
+        for waiting in batch:
+            stop = start + len(waiting.rows)
+            self._rows_held -= stop - start
+            if waiting.timer is not None:
+                waiting.timer.cancel()
+            if not waiting.future.done():
+                whole = len(batch) == 1
+                waiting.future.set_result(answers if whole else answers.part(start, stop))
+            start = stop
+
+    def _answer(self, rows: Sequence[RowValues]) -> Answers:
+        """Return an answer or a failure for each row. Never raises."""
+        try:
+            return _as_answers(self._predict(rows), len(rows))
+        except BaseException as error:  # noqa: BLE001: nothing a model does may stop its neighbours
+            if len(rows) == 1:
+                self._report(error)
+                return Answers([None], None, {0: type(error).__name__})
+        middle = len(rows) // 2
+        return _joined(self._answer(rows[:middle]), self._answer(rows[middle:]))
+
+    def _report(self, error: BaseException) -> None:
+        if self._on_failure is not None:
+            self._on_failure(error)
+
+
+def _as_answers(predicted: Predicted, count: int) -> Answers:
+    probabilities = predicted.probabilities
+    values = list(predicted.values)
+    if len(values) != count:
+        raise ValueError(f"the model gave {len(values)} answers for {count} rows")
+    return Answers(values, None if probabilities is None else probabilities.tolist(), {})
+
+
+def _joined(first: Answers, second: Answers) -> Answers:
+    """Return the answers of two neighbouring parts of a batch as one."""
+    offset = len(first.values)
+    failures = first.failures | {offset + i: why for i, why in second.failures.items()}
+    probabilities = None
+    if first.probabilities is not None or second.probabilities is not None:
+        probabilities = [
+            *(first.probabilities or [[]] * offset),
+            *(second.probabilities or [[]] * len(second.values)),
+        ]
+    return Answers([*first.values, *second.values], probabilities, failures)
+
+
+class _ModelThread:
+    """One thread that starts with its first work. It never keeps the process from ending."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def run(self, work: Callable[[], None]) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
+            self._thread.start()
+        self._work.put(work)
+
+    def close(self) -> None:
+        self._work.put(None)
+
+    def _loop(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
