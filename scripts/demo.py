@@ -162,7 +162,7 @@ def say_what_to_try_next(service: Path, url: str | None) -> None:
         print("  make serve                                       # then open /docs there")
     print(f"  .venv/bin/{SERVICE} list                      # models, versions, who answers")
     print(f"  .venv/bin/{SERVICE} show penguin_species      # metrics, features, golden replay")
-    print(f"  .venv/bin/{SERVICE} new churn --data your.csv # a model of your own")
+    print(f"  .venv/bin/{SERVICE} new churn --data your.csv --target left")
     print("  make check test                                  # what every model is tested for")
 
 

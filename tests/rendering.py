@@ -25,6 +25,8 @@ QUESTIONS: dict[str, Any] = {
     for name, question in yaml.safe_load(document).items()
     if not name.startswith("_")
 }
+# What Copier reads; the rest of this repository is not needed to render or update.
+PARTS = ("copier.yml", "questions", "template", "CHANGELOG.md")
 IDENTITY = ["-c", "user.name=A Tester", "-c", "user.email=tester@example.invalid"]
 
 
@@ -78,10 +80,10 @@ class Template:
 
     def take_the_working_tree(self) -> None:
         """Replace the files of the template by those of the working tree, without a commit."""
-        for name in ["copier.yml", "questions", "template"]:
+        for name in ["questions", "template"]:
             shutil.rmtree(self.folder / name, ignore_errors=True)
         for path in working_files():
-            if path.parts[0] in {"copier.yml", "questions", "template"}:
+            if path.parts[0] in PARTS:
                 (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / path, self.folder / path)
 

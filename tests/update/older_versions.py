@@ -7,7 +7,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from tests.rendering import ROOT, Template
+from tests.rendering import PARTS, ROOT, Template
 
 RELEASED_FILE = Path(__file__).with_name("released_versions.txt")
 NEWEST = "v9999.0.0"
@@ -62,9 +62,7 @@ def take_the_commit(template: Template, commit: str) -> None:
             "archive",
             "--format=tar",
             commit,
-            "copier.yml",
-            "questions",
-            "template",
+            *PARTS,
         ],
         capture_output=True,
         check=False,

@@ -20,6 +20,8 @@ from model_service.contract.rows import RowValues
 LONGEST_INLINE_SECONDS = 0.005
 """A call that takes longer is moved to a thread, so that health checks are answered meanwhile."""
 FIRST_INLINE_ROWS = 256
+LARGEST_INLINE_SPLIT = 64
+"""A larger batch that fails is split in the thread: each split calls the model again."""
 
 
 class QueueFullError(Exception):
@@ -143,13 +145,21 @@ class Batcher:
         if not batch:
             return
         rows = batch[0].rows if len(batch) == 1 else [row for w in batch for row in w.rows]
-        if len(rows) <= self._inline_rows:
-            started = time.perf_counter()
-            answers = self._answer(rows)
-            self._learn(len(rows), time.perf_counter() - started)
-            self._deliver(batch, answers)
-        else:
+        if len(rows) > self._inline_rows or not self._answer_inline(batch, rows):
             self._run_in_thread(batch, rows)
+
+    def _answer_inline(self, batch: list[_Waiting], rows: list[RowValues]) -> bool:
+        """Answer in the loop; False if the batch fails and splitting it would hold the loop."""
+        started = time.perf_counter()
+        try:
+            answers = _as_answers(self._predict(rows), len(rows))
+        except BaseException as error:  # noqa: BLE001: nothing a model does may stop the service
+            if len(rows) > LARGEST_INLINE_SPLIT:
+                return False
+            answers = self._split(rows, error)
+        self._learn(len(rows), time.perf_counter() - started)
+        self._deliver(batch, answers)
+        return True
 
     def _run_in_thread(self, batch: list[_Waiting], rows: list[RowValues]) -> None:
         self._thread_is_busy = True
@@ -198,10 +208,14 @@ class Batcher:
         """Return an answer or a failure for each row. Never raises."""
         try:
             return _as_answers(self._predict(rows), len(rows))
-        except BaseException as error:  # noqa: BLE001: nothing a model does may stop its neighbours
-            if len(rows) == 1:
-                self._report(error)
-                return Answers([None], None, {0: type(error).__name__})
+        except BaseException as error:  # noqa: BLE001: nothing a model does may stop the service
+            return self._split(rows, error)
+
+    def _split(self, rows: Sequence[RowValues], error: BaseException) -> Answers:
+        """Answer the halves of a batch that failed, down to the row at fault."""
+        if len(rows) == 1:
+            self._report(error)
+            return Answers([None], None, {0: type(error.__cause__ or error).__name__})
         middle = len(rows) // 2
         return _joined(self._answer(rows[:middle]), self._answer(rows[middle:]))
 

@@ -1,0 +1,331 @@
+"""The HTTP door: which address does what. Everything that it needs is made in `create_app`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import IO, Any
+
+import msgspec
+from model_service.contract.contract import Contract
+from model_service.contract.openapi import openapi_document
+from model_service.registry.traffic import read_traffic
+from model_service.repository import Repository
+from model_service.serving.docs_page import docs_page, index_page
+from model_service.serving.loaded_models import (
+    LoadedModels,
+    ModelState,
+    VersionLoader,
+    VersionState,
+)
+from model_service.serving.logs import LogWriter, request_line
+from model_service.serving.metrics import CONTENT_TYPE, Metrics
+from model_service.serving.predict_endpoint import (
+    CHAMPION_ROUTE,
+    VERSION_ROUTE,
+    PredictEndpoint,
+    target_of,
+)
+from model_service.serving.prediction import Identifiers
+from model_service.serving.problems import MEDIA_TYPE, ProblemError, problem_of_status
+from model_service.serving.request_body import read_head
+from model_service.settings import Settings
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+QUIET_ROUTES = ("/livez", "/readyz", "/metrics")
+"""Routes that machines ask every few seconds; only their failures are logged."""
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+OnLoaded = Callable[[LoadedModels], None]
+
+
+def create_app(
+    settings: Settings,
+    repository: Repository,
+    *,
+    log_stream: IO[bytes] | None = None,
+    on_loaded: OnLoaded | None = None,
+) -> Starlette:
+    """Return the service of a repository.
+
+    Versions are loaded when the app starts up; until then it is alive and not ready. Log lines go
+    to `log_stream` (standard output). `on_loaded` is called once, when loading is over.
+
+    Raises:
+        TrafficError: `traffic.yaml` cannot be read.
+    """
+    return Service(settings, repository, log_stream or sys.stdout.buffer, on_loaded)
+
+
+class Service(Starlette):
+    """A Starlette app whose predict endpoints are answered before any of its machinery."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        repository: Repository,
+        log_stream: IO[bytes],
+        on_loaded: OnLoaded | None,
+    ) -> None:
+        self.settings = settings
+        self.log = LogWriter(log_stream, settings.name)
+        self.is_draining = False
+        self._on_loaded = on_loaded
+        traffic = read_traffic(repository.traffic)
+        self.loader = VersionLoader(
+            settings, repository, traffic, lambda: self.metrics, self.log
+        )
+        self.metrics = Metrics(
+            lambda: self.loader.current.statuses(), lambda: self.log.dropped
+        )
+        self._identifiers = Identifiers()
+        self._predict = PredictEndpoint(
+            self.loader, settings.limits, self.metrics, self.log, self._identifiers
+        )
+        self._documents = _Documents(settings)
+        super().__init__(
+            routes=self._routes(),
+            exception_handlers={
+                ProblemError: _answer_problem,
+                HTTPException: _answer_framework_error,
+                Exception: _answer_unexpected,
+            },
+            lifespan=_lifespan,
+        )
+        self.router.redirect_slashes = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        if scope["method"] == "POST":
+            root = scope.get("root_path", "")
+            path = scope["path"]
+            target = target_of(path.removeprefix(root) if root else path)
+            if target is not None:
+                await self._predict.answer(target, scope, receive, send)
+                return
+        await self._observed(scope, receive, send)
+
+    async def load(self) -> None:
+        """Load every version that traffic.yaml names, in a thread."""
+        await asyncio.to_thread(self.loader.load)
+        if self._on_loaded is not None:
+            self._on_loaded(self.loader.current)
+
+    async def _observed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer by the framework, with a request id, a metric and a log line."""
+        started = time.perf_counter()
+        request_id = read_head(scope["headers"]).request_id or self._identifiers.next()
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 500
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"x-request-id", request_id.encode()),
+                ]
+            await send(message)
+
+        try:
+            await super().__call__(scope, receive, send_with_id)
+        finally:
+            self._observe(scope, request_id, status, time.perf_counter() - started)
+
+    def _observe(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        route = _template_of(scope)
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self.metrics.observe_http(method, route, status, seconds)
+        if route not in QUIET_ROUTES or status >= 400:
+            self.log.append(
+                request_line(
+                    request_id=request_id,
+                    method=method,
+                    route=route,
+                    status=status,
+                    seconds=seconds,
+                )
+            )
+
+    def _routes(self) -> list[Route]:
+        return [
+            _Get("/", self._index),
+            _Get("/docs", self._docs),
+            _Get("/openapi.json", self._openapi),
+            _Get("/v1/models", self._models),
+            _Get("/v1/models/{model}", self._model),
+            _Get("/livez", self._livez),
+            _Get("/readyz", self._readyz),
+            _Get("/metrics", self._metrics_text),
+            # Answered before routing; these make the framework refuse the other methods.
+            Route(CHAMPION_ROUTE, _unreachable, methods=["POST"]),
+            Route(VERSION_ROUTE, _unreachable, methods=["POST"]),
+        ]
+
+    async def _index(self, _: Request) -> Response:
+        return HTMLResponse(index_page(self.settings, self.loader.current))
+
+    async def _docs(self, _: Request) -> Response:
+        return HTMLResponse(self._documents.page(self.loader.current))
+
+    async def _openapi(self, _: Request) -> Response:
+        return Response(self._documents.openapi(self.loader.current), media_type="application/json")
+
+    async def _models(self, _: Request) -> Response:
+        models = self.loader.current.models.values()
+        return _json({"models": [_described(model) for model in models]})
+
+    async def _model(self, request: Request) -> Response:
+        return _json(_described(self.loader.current.find(request.path_params["model"])))
+
+    async def _livez(self, _: Request) -> Response:
+        return _json({"status": "live"})
+
+    async def _readyz(self, _: Request) -> Response:
+        models = self.loader.current
+        states = {
+            name: {"state": model.state, "reason": _reason_of(model)}
+            for name, model in models.models.items()
+        }
+        if self.is_draining:
+            raise ProblemError("model-not-ready", "The service is stopping; ask another replica.")
+        if models.is_ready:
+            return _json({"status": "ready", "models": states})
+        held = ", ".join(f"{m.name} is {m.state}" for m in models.models.values() if m.holds_back)
+        raise ProblemError(
+            "model-not-ready", f"The service is not ready: {held or 'no model has a champion'}. "
+            "GET /v1/models says why."
+        )
+
+    async def _metrics_text(self, _: Request) -> Response:
+        return Response(
+            self.metrics.exposition(), headers={"content-type": CONTENT_TYPE.decode()}
+        )
+
+
+class _Documents:
+    """The documents made from contracts: made once for each snapshot that is asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._made_from: LoadedModels | None = None
+        self._page = ""
+        self._openapi = b""
+
+    def page(self, models: LoadedModels) -> str:
+        self._make(models)
+        return self._page
+
+    def openapi(self, models: LoadedModels) -> bytes:
+        self._make(models)
+        return self._openapi
+
+    def _make(self, models: LoadedModels) -> None:
+        if self._made_from is models:
+            return
+        settings = self._settings
+        document = openapi_document(settings.title or settings.name, contracts_of(models))
+        self._openapi = msgspec.json.encode(document)
+        self._page = docs_page(settings, models)
+        self._made_from = models
+
+
+def contracts_of(models: LoadedModels) -> list[Contract]:
+    """Return the contract of each model that answers: that of its champion."""
+    champions = [model.champion for model in models.models.values()]
+    return [state.served.loaded.contract for state in champions if state and state.served]
+
+
+class _Get(Route):
+    """A route for GET and HEAD."""
+
+    def __init__(self, path: str, answer: Callable[[Request], Awaitable[Response]]) -> None:
+        super().__init__(path, answer, methods=["GET"])
+
+
+@asynccontextmanager
+async def _lifespan(app: Service) -> AsyncIterator[None]:
+    app.log.start()
+    loading = asyncio.create_task(app.load())
+    try:
+        yield
+    finally:
+        if not loading.done():
+            loading.cancel()
+        app.loader.close()
+        app.log.stop()
+
+
+async def _unreachable(_: Request) -> Response:
+    raise ProblemError("internal-error")
+
+
+async def _answer_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    headers = {name.decode(): value.decode() for name, value in error.headers}
+    headers["content-type"] = MEDIA_TYPE.decode()
+    return Response(error.encode(request.state.request_id), error.status, headers)
+
+
+async def _answer_framework_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    allowed = headers.get("Allow") or headers.get("allow")
+    detail = f"Allowed here: {allowed}." if allowed else ""
+    return await _answer_problem(request, problem_of_status(error.status_code, detail, headers))
+
+
+async def _answer_unexpected(request: Request, _: Exception) -> Response:
+    return await _answer_problem(request, ProblemError("internal-error"))
+
+
+def _template_of(scope: Scope) -> str:
+    """Return the route's template; never the path, which a caller makes up."""
+    endpoint = scope.get("endpoint")
+    for route in scope["app"].routes:
+        if endpoint is not None and route.endpoint == endpoint:
+            return str(route.path)
+    return "unmatched"
+
+
+def _described(model: ModelState) -> dict[str, Any]:
+    return {
+        "model": model.name,
+        "state": model.state,
+        "reason": _reason_of(model),
+        "aliases": dict(model.aliases),
+        "versions": [_described_version(model, state) for state in model.versions.values()],
+    }
+
+
+def _described_version(model: ModelState, state: VersionState) -> dict[str, Any]:
+    served = state.served
+    return {
+        "version": state.version,
+        "state": state.state,
+        "reason": state.reason,
+        "code": state.code,
+        "aliases": model.aliases_of(state.version),
+        "format": served.loaded.manifest.format if served else None,
+        "contract_version": served.loaded.contract.contract_version if served else None,
+    }
+
+
+def _reason_of(model: ModelState) -> str | None:
+    champion = model.champion
+    return champion.reason if champion and champion.reason else model.reason
+
+
+def _json(content: Mapping[str, Any]) -> Response:
+    return Response(msgspec.json.encode(content), media_type="application/json")

@@ -1,0 +1,130 @@
+"""The predict endpoints as one ASGI callable: the busy path, without a framework around it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+
+from model_service.serving.loaded_models import Resolved, VersionLoader
+from model_service.serving.logs import LogWriter, request_line
+from model_service.serving.metrics import Metrics
+from model_service.serving.prediction import Answered, Identifiers, outcome_of, predict
+from model_service.serving.problems import MEDIA_TYPE, ProblemError
+from model_service.serving.request_body import ClientGoneError, Head, read_body, read_head
+from model_service.settings import Limits
+from starlette.types import Receive, Scope, Send
+
+CHAMPION_ROUTE = "/v1/models/{model}/predict"
+VERSION_ROUTE = "/v1/models/{model}/versions/{version}/predict"
+_ROOT = "/v1/models/"
+_END = "/predict"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
+_log = logging.getLogger(__name__)
+
+
+class Target:
+    """What a path asks for; `version` is a number, an alias, or None for the champion."""
+
+    __slots__ = ("model", "route", "version")
+
+    def __init__(self, model: str, version: str | None) -> None:
+        self.model = model
+        self.version = version
+        self.route = CHAMPION_ROUTE if version is None else VERSION_ROUTE
+
+
+def target_of(path: str) -> Target | None:
+    """Return what a path asks for; None if it is no path of a predict endpoint."""
+    if not (path.startswith(_ROOT) and path.endswith(_END)):
+        return None
+    parts = path[len(_ROOT) : -len(_END)].split("/")
+    if len(parts) == 1:
+        return Target(parts[0], None)
+    if len(parts) == 3 and parts[1] == "versions":
+        return Target(parts[0], parts[2])
+    return None
+
+
+class PredictEndpoint:
+    """Answers `POST …/predict`: reads, resolves, predicts, sends, then counts and logs."""
+
+    def __init__(
+        self,
+        loader: VersionLoader,
+        limits: Limits,
+        metrics: Metrics,
+        log: LogWriter,
+        identifiers: Identifiers,
+    ) -> None:
+        self._loader = loader
+        self._limits = limits
+        self._metrics = metrics
+        self._log = log
+        self._identifiers = identifiers
+
+    async def answer(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. Whatever happens, the answer has the service's own shape."""
+        started = time.perf_counter()
+        head = read_head(scope["headers"])
+        request_id = head.request_id or self._identifiers.next()
+        resolved: Resolved | None = None
+        answered: Answered | None = None
+        try:
+            resolved = self._resolve(target)
+            answered = await self._predict(resolved, head, request_id, receive)
+        except ProblemError as error:
+            problem = error
+        except ClientGoneError:
+            return
+        except Exception:
+            _log.exception("unexpected error in a predict endpoint, request %s", request_id)
+            problem = ProblemError("internal-error")
+        if answered is not None:
+            status, body, kind, extra = 200, answered.body, b"application/json", ()
+            outcome, rows = answered.outcome, answered.rows
+        else:
+            status, body, kind = problem.status, problem.encode(request_id), MEDIA_TYPE
+            extra, outcome, rows = tuple(problem.headers), outcome_of(problem.slug), None
+        headers = [
+            (b"content-type", kind),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-request-id", request_id.encode()),
+            *extra,
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        seconds = time.perf_counter() - started
+        self._metrics.observe_http("POST", target.route, status, seconds)
+        self._log.append(
+            request_line(
+                request_id=request_id,
+                method="POST",
+                route=target.route,
+                status=status,
+                seconds=seconds,
+                model=resolved.served.model if resolved else None,
+                version=resolved.served.version if resolved else None,
+                alias=resolved.alias if resolved else None,
+                outcome=outcome,
+                rows=rows,
+            )
+        )
+
+    def _resolve(self, target: Target) -> Resolved:
+        if not _NAME.match(target.model):
+            raise ProblemError("model-not-found", "A model's name has letters, digits and _ only.")
+        if target.version is not None and not _NAME.match(target.version):
+            raise ProblemError("version-not-found", "A version is a number such as 1, or an alias.")
+        return self._loader.current.resolve(target.model, target.version)
+
+    async def _predict(
+        self, resolved: Resolved, head: Head, request_id: str, receive: Receive
+    ) -> Answered:
+        limits = self._limits
+        try:
+            body = await read_body(receive, head, limits.body_bytes, limits.seconds_per_request)
+        except ProblemError:
+            resolved.served.meters.outcomes["invalid_input"] += 1
+            raise
+        return await predict(resolved, body, request_id, self._identifiers)

@@ -1,0 +1,214 @@
+"""The path of a prediction, without HTTP: read rows, batch, predict, answer, observe.
+
+Identity (model, version, alias) comes from the resolved version only, never from the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from model_service.contract.rows import BodyError, Fault, ReadRows, RowWarning
+from model_service.serving.batcher import Answers, DeadlineError, QueueFullError
+from model_service.serving.loaded_models import Resolved, ServedVersion
+from model_service.serving.metrics import VersionMeters
+from model_service.serving.problems import PROBLEMS, ProblemError, RequestFault, type_of
+
+LARGEST_BODY_READ_IN_LOOP = 256 * 1024
+"""A larger body is read in a thread, so that the event loop stays free."""
+
+_OUTCOMES = {
+    "rows-rejected": "invalid_input",
+    "model-failed": "model_error",
+    "queue-full": "shed",
+    "deadline-exceeded": "timeout",
+}
+_SLUG_OF_CODE = {"too_many_rows": "too-many-rows", "invalid_json": "invalid-json"}
+_encode = msgspec.json.Encoder().encode
+
+
+class RowAnswer(msgspec.Struct, gc=False):
+    """The answer for one row."""
+
+    prediction_id: str
+    value: Any
+    probabilities: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
+    warnings: Sequence[RowWarning] = ()
+
+
+class RowProblem(msgspec.Struct):
+    """Why one row has no answer."""
+
+    type: str
+    title: str
+    faults: Sequence[RequestFault]
+
+
+class RowRefused(msgspec.Struct):
+    """A row without an answer, among others that may have one."""
+
+    error: RowProblem
+
+
+class PredictionAnswer(msgspec.Struct, gc=False):
+    """The body of an answer; `rows` stand in the order of the request."""
+
+    model: str
+    version: str
+    alias: str | None
+    request_id: str
+    rows: Sequence[RowAnswer | RowRefused]
+
+
+class Answered(msgspec.Struct, gc=False):
+    """An encoded answer and what the log says of it."""
+
+    body: bytes
+    outcome: str
+    rows: int
+
+
+class Identifiers:
+    """Makes ids that no other process makes: a random prefix and a counter."""
+
+    def __init__(self) -> None:
+        self._prefix = secrets.token_hex(6)
+        self._count = itertools.count(1)
+
+    def next(self) -> str:
+        """Return an id that was never returned before."""
+        return f"{self._prefix}-{next(self._count):x}"
+
+
+def outcome_of(slug: str) -> str:
+    """Return the outcome that the log and the metrics give to a problem."""
+    return _OUTCOMES.get(slug, "invalid_input" if PROBLEMS[slug].status < 500 else "model_error")
+
+
+async def predict(
+    resolved: Resolved, body: bytes, request_id: str, identifiers: Identifiers
+) -> Answered:
+    """Answer one request that was resolved to a version.
+
+    Raises:
+        ProblemError: no row has an answer.
+    """
+    served = resolved.served
+    started = time.perf_counter()
+    read = await _read(served, body)
+    meters = served.meters
+    if read.warnings or read.faults:
+        _count_problems(meters, read)
+    if not read.values:
+        meters.outcomes["invalid_input"] += read.count
+        raise _rejected(read)
+    answers = await _answers(served, read)
+    rows = _rows(served, read, answers, identifiers)
+    meters.seconds.observe(time.perf_counter() - started)
+    failed = len(answers.failures)
+    meters.outcomes["ok"] += len(read.values) - failed
+    if not read.faults and not failed:
+        outcome = "ok"
+    else:
+        meters.outcomes["invalid_input"] += len(read.faults)
+        meters.outcomes["model_error"] += failed
+        if failed == len(read.values):
+            raise _failed(rows)
+        outcome = "partial"
+    answer = PredictionAnswer(served.model, served.version, resolved.alias, request_id, rows)
+    return Answered(_encode(answer), outcome, read.count)
+
+
+async def _read(served: ServedVersion, body: bytes) -> ReadRows:
+    reader = served.loaded.reader
+    try:
+        if len(body) > LARGEST_BODY_READ_IN_LOOP:
+            return (await asyncio.to_thread(reader.read_body, body))[0]
+        return reader.read_body(body)[0]
+    except BodyError as error:
+        served.meters.outcomes["invalid_input"] += 1
+        slug = _SLUG_OF_CODE.get(error.code, "invalid-request")
+        fault = RequestFault(error.pointer, error.code, error.message)
+        raise ProblemError(slug, error.message, faults=(fault,)) from None
+
+
+async def _answers(served: ServedVersion, read: ReadRows) -> Answers:
+    outcomes = served.meters.outcomes
+    try:
+        return await served.batcher.submit(read.values)
+    except QueueFullError:
+        outcomes["shed"] += read.count
+        raise ProblemError(
+            "queue-full",
+            f"Too many rows wait for {served.model}. Wait a second, then send again.",
+            headers=((b"retry-after", b"1"),),
+        ) from None
+    except DeadlineError:
+        outcomes["timeout"] += read.count
+        raise ProblemError("deadline-exceeded") from None
+
+
+def _rows(
+    served: ServedVersion, read: ReadRows, answers: Answers, identifiers: Identifiers
+) -> list[RowAnswer | RowRefused]:
+    new_id = identifiers.next
+    classes = served.classes
+    values, probabilities = answers.values, answers.probabilities
+    rows: list[Any] = [None] * read.count
+    for index, position in enumerate(read.positions):
+        row = rows[position] = RowAnswer(new_id(), values[index])
+        if probabilities is not None:
+            row.probabilities = dict(zip(classes, probabilities[index], strict=False))
+    for position, warnings in read.warnings.items():
+        if rows[position] is not None:
+            rows[position].warnings = warnings
+    for position, faults in read.faults.items():
+        rows[position] = _refused("rows-rejected", _faults_of(position, faults))
+    for index, error in answers.failures.items():
+        position = read.positions[index]
+        message = f"The model failed for this row ({error}), which is right by the contract."
+        rows[position] = _refused(
+            "model-failed", [RequestFault(f"/rows/{position}", "model_failed", message)]
+        )
+    return rows
+
+
+def _refused(slug: str, faults: Sequence[RequestFault]) -> RowRefused:
+    return RowRefused(RowProblem(type_of(slug), PROBLEMS[slug].title, faults))
+
+
+def _faults_of(position: int, faults: Sequence[Fault]) -> list[RequestFault]:
+    """Return the faults of a row with pointers from the root of the body."""
+    return [RequestFault(f"/rows/{position}{f.pointer}", f.code, f.message) for f in faults]
+
+
+def _rejected(read: ReadRows) -> ProblemError:
+    faults = [f for position, found in read.faults.items() for f in _faults_of(position, found)]
+    rows = "the only row" if read.count == 1 else f"all {read.count} rows"
+    detail = f"The contract refuses {rows}. Correct what the faults point at and send again."
+    return ProblemError("rows-rejected", detail, faults=faults)
+
+
+def _failed(rows: Sequence[RowAnswer | RowRefused]) -> ProblemError:
+    refused = [row for row in rows if isinstance(row, RowRefused)]
+    return ProblemError("model-failed", faults=[f for row in refused for f in row.error.faults])
+
+
+def _count_problems(meters: VersionMeters, read: ReadRows) -> None:
+    for warnings in read.warnings.values():
+        for warning in warnings:
+            meters.count_problem(warning.feature, warning.problem)
+    for faults in read.faults.values():
+        for fault in faults:
+            meters.count_problem(_feature_of(fault.pointer), fault.code)
+
+
+def _feature_of(pointer: str) -> str:
+    """Return the feature that a row's pointer begins with; `row` for the row as a whole."""
+    first = pointer[1:].partition("/")[0]
+    return first.replace("~1", "/").replace("~0", "~") or "row"

@@ -1,0 +1,143 @@
+"""The body of a request: its declared type and encoding, its limits, its bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import zlib
+from collections.abc import Iterable
+
+import msgspec
+from model_service.serving.problems import ProblemError
+from starlette.types import Message, Receive
+
+_JSON = re.compile(rb"application/(?:[\w.-]+\+)?json\Z")
+_UTF8 = (b"utf-8", b"utf8", b"us-ascii")
+_SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z")
+_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
+
+
+class ClientGoneError(Exception):
+    """The caller closed the connection before the body was whole."""
+
+
+class Head(msgspec.Struct, gc=False):
+    """The headers that matter here; None where a header is absent."""
+
+    content_type: bytes | None = None
+    encoding: bytes | None = None
+    length: bytes | None = None
+    request_id: str | None = None
+
+
+def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
+    """Pick out the headers; a request id that is not safe to repeat counts as absent."""
+    head = Head()
+    for name, value in headers:
+        if name == b"content-length":
+            head.length = value
+        elif name == b"content-type":
+            head.content_type = value
+        elif name == b"content-encoding":
+            head.encoding = value
+        elif name == b"x-request-id":
+            given = value.decode("latin-1")
+            head.request_id = given if _SAFE_REQUEST_ID.match(given) else None
+    return head
+
+
+async def read_body(receive: Receive, head: Head, limit: int, seconds: float) -> bytes:
+    """Return the body, decompressed. `limit` in bytes holds before and after decompression.
+
+    Raises:
+        ProblemError: it is too large, too slow, or of a type or an encoding that is not taken.
+        ClientGoneError: the caller went away.
+    """
+    if head.content_type is not None and head.content_type != b"application/json":
+        _check_type(head.content_type)
+    if head.length is not None and len(head.length) > 5 and int(head.length) > limit:
+        raise _too_large(limit)
+    message = await receive()
+    if message.get("more_body", False):
+        body = await _rest(message, receive, limit, seconds)
+    else:
+        _check_connection(message)
+        body = message.get("body", b"")
+    if len(body) > limit:
+        raise _too_large(limit)
+    if head.encoding is not None:
+        body = _decompressed(body, head.encoding, limit)
+    if not body:
+        raise ProblemError("invalid-json", 'The body is empty. Send {"rows": [{feature: value}]}.')
+    return body
+
+
+async def _rest(message: Message, receive: Receive, limit: int, seconds: float) -> bytes:
+    body = bytearray(message.get("body", b""))
+    try:
+        async with asyncio.timeout(seconds):
+            while message.get("more_body", False):
+                message = await receive()
+                _check_connection(message)
+                body += message.get("body", b"")
+                if len(body) > limit:
+                    raise _too_large(limit)
+    except TimeoutError:
+        raise ProblemError(
+            "request-timeout",
+            f"The body was not whole after {seconds:g} seconds. Send it at once, or fewer rows.",
+            headers=((b"connection", b"close"),),
+        ) from None
+    return bytes(body)
+
+
+def _check_connection(message: Message) -> None:
+    if message["type"] == "http.disconnect":
+        raise ClientGoneError
+
+
+def _check_type(content_type: bytes) -> None:
+    media_type, *parameters = content_type.lower().split(b";")
+    if not _JSON.match(media_type.strip()):
+        raise ProblemError(
+            "unsupported-media-type",
+            "Only JSON is read here. Send the header Content-Type: application/json.",
+        )
+    for parameter in parameters:
+        name, _, value = parameter.strip().partition(b"=")
+        if name == b"charset" and value.strip(b'" ') not in _UTF8:
+            raise ProblemError("unsupported-media-type", "Send the JSON in UTF-8.")
+
+
+def _too_large(limit: int) -> ProblemError:
+    return ProblemError(
+        "body-too-large",
+        f"At most {limit} bytes are read, also after decompression. Send the rows in several "
+        "requests.",
+    )
+
+
+def _decompressed(body: bytes, encoding: bytes, limit: int) -> bytes:
+    name = encoding.strip().lower()
+    if name in (b"", b"identity"):
+        return body
+    if name not in (b"gzip", b"x-gzip", b"deflate"):
+        raise ProblemError(
+            "unsupported-media-type",
+            "Content-Encoding may be gzip or deflate, or be left out.",
+            headers=((b"accept-encoding", b"gzip, deflate"),),
+        )
+    # What is called deflate comes with a zlib header or, from some clients, without.
+    raw_deflate = name == b"deflate" and (not body or body[0] & 0x0F != 8)
+    reader = zlib.decompressobj(-zlib.MAX_WBITS if raw_deflate else _GZIP_OR_ZLIB)
+    try:
+        content = reader.decompress(body, limit + 1)
+    except zlib.error:
+        content = b""
+    if len(content) > limit:
+        raise _too_large(limit)
+    if not reader.eof or reader.unused_data:
+        raise ProblemError(
+            "invalid-json", f"The body is not whole {name.decode()} data, as its header says."
+        )
+    return content

@@ -1,0 +1,196 @@
+"""`serve`: the service on uvicorn, from binding the port to the last answer before it stops."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import socket
+import sys
+from functools import partial
+from types import FrameType
+
+import msgspec
+import uvicorn
+from model_service.registry.registry import Registry
+from model_service.registry.traffic import read_traffic
+from model_service.repository import Repository
+from model_service.serving.app import Service, contracts_of, create_app
+from model_service.serving.docs_page import example_body
+from model_service.serving.http_protocol import ProblemProtocol
+from model_service.serving.loaded_models import LoadedModels, registry_folder
+from model_service.serving.logs import JsonHandler
+from model_service.settings import Settings
+from starlette.applications import Starlette
+from uvicorn.supervisors import Multiprocess
+
+SECONDS_IDLE_CONNECTION = 75
+"""Longer than the 60 seconds of common load balancers: they close connections first, so that none
+sends a request into one that is just being closed."""
+
+
+class ServeError(Exception):
+    """The service cannot be started; says why and what to run. The command exits with 2."""
+
+
+class _Server(uvicorn.Server):
+    """Says "not ready" from the moment that it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, app: Service) -> None:
+        super().__init__(config)
+        self._service = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain."""
+        self._service.is_draining = True
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: Settings, repository: Repository) -> None:
+    """Answer requests until told to stop; requests that are under way are answered first.
+
+    Raises:
+        ServeError: there is nothing to serve yet, or the port is not free.
+        TrafficError: `traffic.yaml` cannot be read.
+    """
+    _check_something_is_trained(settings, repository)
+    # Pools of spinning threads make single requests slow on a busy machine: scale by workers.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    listener = _bind(settings.server.host, settings.server.port)
+    url = _url_of(listener)
+    _say(f"{settings.title or settings.name}: {url}  (documentation: {url}/docs)")
+    if settings.server.workers > 1:
+        _serve_by_workers(settings, repository, listener, url)
+    else:
+        _serve_alone(settings, repository, listener, url)
+
+
+def _serve_alone(
+    settings: Settings, repository: Repository, listener: socket.socket, url: str
+) -> None:
+    def on_loaded(models: LoadedModels) -> None:
+        _say_states(models)
+        _say_example(models, url)
+
+    app = create_app(settings, repository, on_loaded=on_loaded)
+    assert isinstance(app, Service)
+    _log_by(app)
+    server = _Server(_config(settings, app), app)
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        _say("Stopped.")
+
+
+def _serve_by_workers(
+    settings: Settings, repository: Repository, listener: socket.socket, url: str
+) -> None:
+    workers = settings.server.workers
+    _say(f"{workers} workers; each answers /metrics with its own numbers. Try {url}/readyz")
+    make_app = partial(_worker_app, settings, repository)
+    config = _config(settings, make_app, workers=workers)
+    Multiprocess(config, sockets=[listener]).run()
+
+
+def _worker_app(settings: Settings, repository: Repository) -> Starlette:
+    """Make the app of one worker process; it is called in that process."""
+    app = create_app(settings, repository)
+    assert isinstance(app, Service)
+    _log_by(app)
+    return app
+
+
+def _config(settings: Settings, app: object, workers: int = 1) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        factory=workers > 1,
+        workers=workers,
+        loop="uvloop" if sys.platform != "win32" else "asyncio",
+        http=ProblemProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=SECONDS_IDLE_CONNECTION,
+        timeout_graceful_shutdown=int(settings.limits.seconds_per_request) + 5,
+    )
+
+
+def _check_something_is_trained(settings: Settings, repository: Repository) -> None:
+    traffic = read_traffic(repository.traffic)
+    if any(entry.champion for entry in traffic.models.values()):
+        return
+    command = settings.name
+    registry = Registry(registry_folder(settings, repository))
+    trained = {name: registry.versions(name) for name in registry.models()}
+    trained = {name: versions for name, versions in trained.items() if versions}
+    if trained:
+        name, versions = next(iter(trained.items()))
+        todo = f"`{command} promote {name} {versions[-1]}`"
+        raise ServeError(f"traffic.yaml names no champion, so nothing would answer. Run {todo}.")
+    if repository.model_names():
+        names = ", ".join(repository.model_names())
+        raise ServeError(
+            f"No version is trained yet (models: {names}). Run `{command} train --all`, "
+            f"then `{command} serve`."
+        )
+    raise ServeError(
+        f"There is no model in {repository.models} yet. Run `{command} new NAME`, then "
+        f"`{command} train NAME`."
+    )
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, UnicodeError) as error:
+        listener.close()
+        raise ServeError(
+            f"Cannot listen on {host}:{port}: {error}. Stop what uses the port, or choose another "
+            "with --port (0 takes any that is free)."
+        ) from None
+    listener.set_inheritable(True)
+    return listener
+
+
+def _url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{shown}:{port}"
+
+
+def _log_by(app: Service) -> None:
+    """Send what libraries log (uvicorn among them) through the app's log."""
+    root = logging.getLogger()
+    root.handlers[:] = [JsonHandler(app.log)]
+    root.setLevel(logging.INFO)
+
+
+def _say_states(models: LoadedModels) -> None:
+    for model in models.models.values():
+        versions = [v for v in model.versions.values() if v.state != "not_served"]
+        if not versions:
+            _say(f"  {model.name}: {model.reason}")
+        for version in versions:
+            names = ", ".join((f"version {version.version}", *model.aliases_of(version.version)))
+            reason = f": {version.reason}" if version.reason else ""
+            _say(f"  {model.name} ({names}) {version.state}{reason}")
+
+
+def _say_example(models: LoadedModels, url: str) -> None:
+    contracts = contracts_of(models)
+    if not contracts:
+        _say("No model answers. Repair what is said above, then serve again.")
+        return
+    body = msgspec.json.encode(example_body(contracts[0])).decode()
+    _say("Try:")
+    _say(f"  curl -s {url}/v1/models/{contracts[0].name}/predict \\")
+    _say(f"    -H 'Content-Type: application/json' -d {shlex.quote(body)}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,133 @@
+"""What all tests share: the versions that they are run for, and one server that answers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, settings
+
+pytest.register_assert_rewrite("tests.answers")
+
+from tests.answers import Caller  # noqa: E402
+from tests.found_versions import (  # noqa: E402
+    REPOSITORY,
+    Found,
+    champions,
+    found_versions,
+    registry_folder,
+    traffic_with_every_version,
+)
+from tests.strategies import Dirt, dirt_of  # noqa: E402
+
+READY_SECONDS = 60
+
+settings.register_profile(
+    "models",
+    deadline=None,
+    derandomize=True,
+    max_examples=10,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+settings.load_profile("models")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test for every version, every champion, or every kind of dirt of every feature."""
+    if "feature_dirt" in metafunc.fixturenames:
+        cases = [case for found in found_versions() for case in _dirty_cases(found)]
+        ids = [f"{found}-{name}-{dirt.kind}" if dirt else str(found) for found, name, dirt in cases]
+        metafunc.parametrize(("version", "feature_dirt"), _dirt_params(cases), ids=ids, indirect=True)
+    elif "version" in metafunc.fixturenames:
+        metafunc.parametrize("version", found_versions(), ids=str, indirect=True)
+    elif "champion" in metafunc.fixturenames:
+        metafunc.parametrize("champion", champions(), ids=str, indirect=True)
+
+
+@pytest.fixture
+def version(request: pytest.FixtureRequest) -> Found:
+    """A version of a model; fails if there is something to run first."""
+    return _without_problem(request.param)
+
+
+@pytest.fixture
+def champion(request: pytest.FixtureRequest) -> Found:
+    """A version that answers callers who name none; fails if there is something to run first."""
+    return _without_problem(request.param)
+
+
+@pytest.fixture
+def feature_dirt(request: pytest.FixtureRequest) -> tuple[str, Dirt]:
+    """A feature of the version, and one way in which its values can be dirty."""
+    case: tuple[str, Dirt] = request.param
+    return case
+
+
+@pytest.fixture(scope="session")
+def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
+    """A real server, started once, that answers for every version of the registry."""
+    folder = tmp_path_factory.mktemp("service")
+    (folder / "service.yaml").write_bytes(REPOSITORY.service_file.read_bytes())
+    (folder / "models").symlink_to(REPOSITORY.models, target_is_directory=True)
+    (folder / "traffic.yaml").write_text(traffic_with_every_version(), encoding="utf-8")
+    log = folder / "server.log"
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("MODEL_SERVICE_")}
+    command = [sys.executable, "-m", "model_service", "--repository", str(folder), "serve"]
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", "0", "--workers", "1"],
+            env=kept | {"MODEL_SERVICE_STORES__REGISTRY": str(registry_folder())},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        with httpx.Client(base_url=_address(server, log), timeout=60, trust_env=False) as client:
+            _wait_until_loaded(client, server, log)
+            yield Caller(client)
+    finally:
+        server.terminate()
+        try:
+            server.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _without_problem(found: Found) -> Found:
+    if found.problem:
+        pytest.fail(found.problem, pytrace=False)
+    return found
+
+
+def _dirty_cases(found: Found) -> list[tuple[Found, str, Dirt | None]]:
+    if found.contract is None:
+        return [(found, "", None)]
+    features = found.contract.features
+    return [(found, feature.name, dirt) for feature in features for dirt in dirt_of(feature)]
+
+
+def _dirt_params(cases: list[tuple[Found, str, Dirt | None]]) -> list[tuple[Found, object]]:
+    return [(found, (name, dirt)) for found, name, dirt in cases]
+
+
+def _address(server: subprocess.Popen[bytes], log: Path) -> str:
+    raise NotImplementedError
+
+
+def _wait_until_loaded(
+    client: httpx.Client, server: subprocess.Popen[bytes], log: Path
+) -> None:
+    """Wait until no version is loading any more; one that stays out fails in its own tests."""
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        models = client.get("/v1/models").json()["models"]
+        if not any(each["state"] == "loading" for model in models for each in model["versions"]):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"The server did not become ready:\n{log.read_text(errors='replace')[-4000:]}")

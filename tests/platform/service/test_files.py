@@ -1,0 +1,61 @@
+"""A reader of a file sees the old bytes or the new ones, never a half."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from model_service.files import sha256_of, write_atomically
+from tests.rendering import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WRITE_FOR_EVER = """
+import sys
+from pathlib import Path
+from model_service.files import write_atomically
+path = Path(sys.argv[1])
+while True:
+    for letter in (b"a", b"b"):
+        write_atomically(path, letter * 1_000_000)
+        print(flush=True)
+"""
+
+
+def test_a_killed_writer_leaves_whole_files(tmp_path: Path) -> None:
+    path = tmp_path / "traffic.yaml"
+    for _ in range(5):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITE_FOR_EVER, str(path)],
+            env=os.environ | {"PYTHONPATH": str(ROOT / "template/src")},
+            stdout=subprocess.PIPE,
+        )
+        assert writer.stdout is not None
+        for _ in range(3):
+            writer.stdout.readline()
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        content = path.read_bytes()
+        assert content in (b"a" * 1_000_000, b"b" * 1_000_000)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "traffic.yaml"
+    write_atomically(path, b"old")
+    with pytest.raises(TypeError):
+        write_atomically(path, "text")  # type: ignore[arg-type]
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_digest_is_the_one_of_sha256sum(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"bytes")
+    assert sha256_of(path) == hashlib.sha256(b"bytes").hexdigest()

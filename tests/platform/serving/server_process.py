@@ -1,0 +1,107 @@
+"""Starts a service as a process of its own on a free port, and ends it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Any
+
+import httpx
+import msgspec
+
+STUB = Path(__file__).with_name("stub_service.py")
+SOURCES = Path(__file__).parents[3] / "template" / "src"
+
+
+class ServerProcess:
+    """A running service: its address, its process, and what it wrote."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        sources = os.environ.get("PYTHONPATH", str(SOURCES))
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": sources},
+        )
+        self.told: list[str] = []
+        self.log: list[dict[str, Any]] = []
+        self._told: Queue[str] = Queue()
+        threading.Thread(target=self._read_told, daemon=True).start()
+        threading.Thread(target=self._read_log, daemon=True).start()
+        self.url = self._wait_for(r"http://127\.0\.0\.1:\d+")
+        self.port = int(self.url.rpartition(":")[2])
+        self.client = httpx.Client(base_url=self.url, timeout=10, trust_env=False)
+
+    def _read_told(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.told.append(line.decode())
+            self._told.put(line.decode())
+
+    def _read_log(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.log.append(msgspec.json.decode(line))
+
+    def _wait_for(self, pattern: str) -> str:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                found = re.search(pattern, self._told.get(timeout=0.1))
+            except Empty:
+                continue
+            if found:
+                return found.group()
+        raise AssertionError(f"the server did not start: {self.told}")
+
+    def wait_until_loaded(self) -> None:
+        """Return once no version is loading any more."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            models = self.client.get("/v1/models").json()["models"]
+            if all(v["state"] != "loading" for m in models for v in m["versions"]):
+                return
+            time.sleep(0.02)
+        raise AssertionError("versions are loading for ever")
+
+    def line_of(self, request_id: str) -> dict[str, Any]:
+        """Return the log line of a request, waiting for it to be written."""
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            for line in list(self.log):
+                if line.get("request_id") == request_id:
+                    return line
+            time.sleep(0.02)
+        raise AssertionError(f"no log line of {request_id}")
+
+    def stop(self) -> int:
+        """Ask the process to end and return its exit code."""
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+
+@contextmanager
+def stub_server(folder: Path, **settings: Any) -> Iterator[ServerProcess]:
+    """Run `stub_service.py` over `folder`."""
+    given = msgspec.json.encode(settings).decode()
+    server = ServerProcess([sys.executable, str(STUB), str(folder), given])
+    try:
+        server.wait_until_loaded()
+        yield server
+    finally:
+        server.stop()

@@ -1,0 +1,193 @@
+"""Requests that come together are answered together, and none pays for another."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from model_service.serving.batcher import Answers, Batcher, DeadlineError, QueueFullError
+
+Row = tuple[Any, ...]
+
+
+class Model:
+    """Doubles numbers, raises for "poison", and remembers the size of each call."""
+
+    def __init__(self, seconds: float = 0.0, *, with_classes: bool = False) -> None:
+        self.calls: list[int] = []
+        self.seconds = seconds
+        self.with_classes = with_classes
+
+    def __call__(self, rows: Sequence[Row]) -> Any:
+        self.calls.append(len(rows))
+        time.sleep(self.seconds)
+        if any(row[0] == "poison" for row in rows):
+            raise ValueError("poison")
+        shares = np.array([[row[0], 1 - row[0]] for row in rows]) if self.with_classes else None
+        return SimpleNamespace(values=[row[0] * 2 for row in rows], probabilities=shares)
+
+
+def batcher_of(model: Any, **settings: Any) -> Batcher:
+    given = {"runs_inline": True, "queue_rows": 100, "seconds": 5.0, **settings}
+    return Batcher(model, **given)
+
+
+def rows(*values: Any) -> list[Row]:
+    return [(value,) for value in values]
+
+
+def test_requests_of_one_turn_are_one_call_and_each_gets_its_own_rows() -> None:
+    model = Model()
+
+    async def scenario() -> list[Answers]:
+        batcher = batcher_of(model)
+        return await asyncio.gather(
+            batcher.submit(rows(1)), batcher.submit(rows(2, 3)), batcher.submit(rows(4))
+        )
+
+    answers = asyncio.run(scenario())
+    assert model.calls == [4]
+    assert [answer.values for answer in answers] == [[2], [4, 6], [8]]
+
+
+def test_a_request_alone_waits_for_no_timer() -> None:
+    async def scenario() -> float:
+        batcher = batcher_of(Model())
+        started = time.perf_counter()
+        for _ in range(100):
+            await batcher.submit(rows(1))
+        return time.perf_counter() - started
+
+    assert asyncio.run(scenario()) < 0.1
+
+
+@pytest.mark.parametrize("runs_inline", [True, False])
+def test_only_the_poisoned_row_fails(runs_inline: bool) -> None:
+    model = Model(with_classes=True)
+    errors: list[BaseException] = []
+
+    async def scenario() -> list[Answers]:
+        batcher = batcher_of(model, runs_inline=runs_inline, on_failure=errors.append)
+        return await asyncio.gather(
+            batcher.submit(rows(0.1)),
+            batcher.submit(rows(0.2, "poison", 0.3)),
+            batcher.submit(rows(0.4)),
+        )
+
+    first, second, third = asyncio.run(scenario())
+    assert (first.values, first.failures) == ([0.2], {})
+    assert (second.values, second.failures) == ([0.4, None, 0.6], {1: "ValueError"})
+    assert second.probabilities is not None
+    assert second.probabilities[0] == [0.2, 0.8]
+    assert second.probabilities[2] == [0.3, 0.7]
+    assert (third.values, third.failures) == ([0.8], {})
+    assert len(errors) == 1
+
+
+def test_a_large_batch_that_fails_is_split_outside_the_loop() -> None:
+    async def scenario() -> tuple[Answers, float]:
+        model = Model(seconds=0.0001)
+        batcher = batcher_of(model, queue_rows=10_000)
+        submitted = batcher.submit(rows(*["poison"] * 200))
+        longest = 0.0
+        while not submitted.done():
+            started = time.perf_counter()
+            await asyncio.sleep(0)
+            longest = max(longest, time.perf_counter() - started)
+        return submitted.result(), longest
+
+    answers, longest = asyncio.run(scenario())
+    assert len(answers.failures) == 200
+    assert longest < 0.03
+
+
+def test_an_answer_for_too_few_rows_is_a_failure() -> None:
+    def model(given: Sequence[Row]) -> Any:
+        return SimpleNamespace(values=[1] * (len(given) - 1), probabilities=None)
+
+    async def scenario() -> Answers:
+        return await batcher_of(model).submit(rows(1, 2))
+
+    assert asyncio.run(scenario()).failures == {0: "ValueError", 1: "ValueError"}
+
+
+def test_what_arrives_during_a_slow_call_is_the_next_batch() -> None:
+    model = Model(seconds=0.05)
+
+    async def scenario() -> list[Answers]:
+        batcher = batcher_of(model, runs_inline=False)
+        first = batcher.submit(rows(1))
+        await asyncio.sleep(0.01)
+        others = [batcher.submit(rows(value)) for value in (2, 3, 4)]
+        return await asyncio.gather(first, *others)
+
+    answers = asyncio.run(scenario())
+    assert model.calls == [1, 3]
+    assert [answer.values for answer in answers] == [[2], [4], [6], [8]]
+
+
+def test_a_model_found_slow_leaves_the_loop_free_from_then_on() -> None:
+    async def scenario() -> float:
+        batcher = batcher_of(Model(seconds=0.03))
+        await batcher.submit(rows(1))
+        submitted = batcher.submit(rows(2))
+        await asyncio.sleep(0)
+        started = time.perf_counter()
+        await asyncio.sleep(0)
+        held = time.perf_counter() - started
+        await submitted
+        return held
+
+    assert asyncio.run(scenario()) < 0.02
+
+
+def test_a_full_queue_refuses_and_takes_again_once_it_is_empty() -> None:
+    async def scenario() -> tuple[list[Any], int]:
+        batcher = batcher_of(Model(), queue_rows=3)
+        taken = batcher.submit(rows(1, 2, 3))
+        with pytest.raises(QueueFullError):
+            batcher.submit(rows(4))
+        await taken
+        again = await batcher.submit(rows(5))
+        return again.values, batcher.rows_held
+
+    assert asyncio.run(scenario()) == ([10], 0)
+
+
+def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits() -> None:
+    async def scenario() -> Answers:
+        return await batcher_of(Model(), queue_rows=2).submit(rows(1, 2, 3))
+
+    assert asyncio.run(scenario()).values == [2, 4, 6]
+
+
+def test_a_stuck_model_costs_a_deadline_and_frees_the_rows_that_waited() -> None:
+    async def scenario() -> int:
+        batcher = batcher_of(Model(seconds=0.4), runs_inline=False, seconds=0.05)
+        running = batcher.submit(rows(1))
+        await asyncio.sleep(0)
+        waiting = batcher.submit(rows(2))
+        for future in (running, waiting):
+            with pytest.raises(DeadlineError):
+                await future
+        return batcher.rows_held
+
+    assert asyncio.run(scenario()) == 1
+
+
+def test_rows_of_a_caller_who_left_are_not_predicted() -> None:
+    model = Model()
+
+    async def scenario() -> int:
+        batcher = batcher_of(model)
+        batcher.submit(rows(1, 2)).cancel()
+        await batcher.submit(rows(3))
+        return batcher.rows_held
+
+    assert asyncio.run(scenario()) == 0
+    assert model.calls == [1]
