@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from model_service.contract.contract import Contract
+from model_service.contract.value_check import pointer_to
 from tests.found_versions import Found
 from tests.strategies import CLEAN, Expected
 
@@ -99,7 +100,7 @@ def assert_same_answer(one: Mapping[str, Any], other: Mapping[str, Any]) -> None
         # Between two classes that are equally probable, the last bit may decide.
         assert _near(shares[value], shares[against]), (one, other)
     elif isinstance(value, list):
-        assert all(map(_near, value, against)), (one, other)
+        assert all(map(_near, value, against or ())), (one, other)
     elif not isinstance(value, str):
         assert value == against or _near(value, against), (one, other)
 
@@ -138,7 +139,7 @@ def _all_expected_faults(
 ) -> list[set[tuple[str, str]]]:
     return [
         {
-            ("/rows/%d/%s" % (position, name.replace("~", "~0").replace("/", "~1")), each.fault)
+            (f"/rows/{position}{pointer_to(name)}", each.fault)
             for name, each in expected.items()
             if each.fault
         }

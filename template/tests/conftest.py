@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -43,7 +44,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "feature_dirt" in metafunc.fixturenames:
         cases = [case for found in found_versions() for case in _dirty_cases(found)]
         ids = [f"{found}-{name}-{dirt.kind}" if dirt else str(found) for found, name, dirt in cases]
-        metafunc.parametrize(("version", "feature_dirt"), _dirt_params(cases), ids=ids, indirect=True)
+        params = [(found, (name, dirt)) for found, name, dirt in cases]
+        metafunc.parametrize(("version", "feature_dirt"), params, ids=ids, indirect=True)
     elif "version" in metafunc.fixturenames:
         metafunc.parametrize("version", found_versions(), ids=str, indirect=True)
     elif "champion" in metafunc.fixturenames:
@@ -77,12 +79,11 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
     (folder / "models").symlink_to(REPOSITORY.models, target_is_directory=True)
     (folder / "traffic.yaml").write_text(traffic_with_every_version(), encoding="utf-8")
     log = folder / "server.log"
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("MODEL_SERVICE_")}
     command = [sys.executable, "-m", "model_service", "--repository", str(folder), "serve"]
     with log.open("wb") as output:
         server = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", "0", "--workers", "1"],
-            env=kept | {"MODEL_SERVICE_STORES__REGISTRY": str(registry_folder())},
+            env=os.environ | {"MODEL_SERVICE_STORES__REGISTRY": str(registry_folder())},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -112,22 +113,26 @@ def _dirty_cases(found: Found) -> list[tuple[Found, str, Dirt | None]]:
     return [(found, feature.name, dirt) for feature in features for dirt in dirt_of(feature)]
 
 
-def _dirt_params(cases: list[tuple[Found, str, Dirt | None]]) -> list[tuple[Found, object]]:
-    return [(found, (name, dirt)) for found, name, dirt in cases]
-
-
 def _address(server: subprocess.Popen[bytes], log: Path) -> str:
-    raise NotImplementedError
+    """Return where the server listens: it says so in its first line."""
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        said = re.search(rb"http://127\.0\.0\.1:\d+", log.read_bytes())
+        if said:
+            return said.group().decode()
+        time.sleep(0.02)
+    pytest.fail(f"The server did not start:\n{log.read_text(errors='replace')[-4000:]}")
 
 
-def _wait_until_loaded(
-    client: httpx.Client, server: subprocess.Popen[bytes], log: Path
-) -> None:
+def _wait_until_loaded(client: httpx.Client, server: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until no version is loading any more; one that stays out fails in its own tests."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
-        models = client.get("/v1/models").json()["models"]
+        time.sleep(0.05)
+        try:
+            models = client.get("/v1/models").json()["models"]
+        except httpx.ConnectError:
+            continue
         if not any(each["state"] == "loading" for model in models for each in model["versions"]):
             return
-        time.sleep(0.05)
     pytest.fail(f"The server did not become ready:\n{log.read_text(errors='replace')[-4000:]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,8 +36,8 @@ class Found:
 
 @cache
 def service_settings() -> Settings:
-    """Return the settings of `service.yaml`, without those of this machine's environment."""
-    return read_settings(REPOSITORY, {})
+    """Return the settings of the service, those of the environment included."""
+    return read_settings(REPOSITORY, os.environ)
 
 
 @cache

@@ -117,9 +117,7 @@ def unknown_field(contract: Contract) -> Expected:
 
 
 @st.composite
-def mixed_rows(
-    draw: st.DrawFn, contract: Contract
-) -> tuple[dict[str, Any], dict[str, Expected]]:
+def mixed_rows(draw: st.DrawFn, contract: Contract) -> tuple[dict[str, Any], dict[str, Expected]]:
     """Return a row in which any value may be dirty, and what must come of each dirty one."""
     row = draw(clean_rows(contract))
     expected = {}
@@ -193,8 +191,9 @@ def _numbers(feature: Feature) -> st.SearchStrategy[float]:
 
 
 def _moments(low: Any, high: Any) -> st.SearchStrategy[dt.datetime]:
-    first = low or min(dt.datetime(1970, 1, 1, tzinfo=dt.UTC), high or dt.datetime.max)
-    last = high or max(dt.datetime(2100, 1, 1, tzinfo=dt.UTC), first)
+    early, late = dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
+    first = low or min(early, high or early)
+    last = high or max(late, first)
     seconds = st.floats(0, (last - first).total_seconds())
     return seconds.map(lambda later: min(first + dt.timedelta(seconds=later), last))
 
@@ -205,21 +204,20 @@ def _rfc3339(moment: dt.datetime) -> str:
 
 def _out_of_range(feature: Feature) -> st.SearchStrategy[Any]:
     """Return values that lie beyond either end of the feature's range."""
-    beyond = []
-    for bound, sign in ((feature.minimum, -1), (feature.maximum, 1)):
-        if isinstance(bound, dt.datetime):
-            days = st.integers(1, 1000).map(lambda n, sign=sign: dt.timedelta(days=sign * n))
-            beyond.append(days.map(lambda step, bound=bound: _rfc3339(bound + step)))
-        elif bound is not None:
-            size = max(1.0, abs(bound))
-            steps = st.integers(1, 1000).map(lambda n, sign=sign, size=size: sign * n * size)
-            beyond.append(steps.map(lambda step, bound=bound: bound + step))
-    values = st.one_of(beyond)
+    ends = ((feature.minimum, -1), (feature.maximum, 1))
+    stated = st.sampled_from([end for end in ends if end[0] is not None])
+    values = st.builds(_beyond, stated, st.integers(1, 1000))
     if feature.type == "integer":
         return values.map(lambda value: math.floor(value) if value < 0 else math.ceil(value))
     if feature.type == "vector":
-        rest = st.lists(
-            _numbers(feature), min_size=(feature.length or 1) - 1, max_size=(feature.length or 1) - 1
-        )
-        return st.tuples(values, rest).map(lambda pair: [pair[0], *pair[1]])
+        others = (feature.length or 1) - 1
+        rest = st.lists(_numbers(feature), min_size=others, max_size=others)
+        return st.builds(lambda value, after: [value, *after], values, rest)
     return values
+
+
+def _beyond(end: tuple[Any, int], steps: int) -> Any:
+    bound, sign = end
+    if isinstance(bound, dt.datetime):
+        return _rfc3339(bound + dt.timedelta(days=sign * steps))
+    return bound + sign * steps * max(1.0, abs(bound))

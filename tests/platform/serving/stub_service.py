@@ -98,7 +98,7 @@ def make_repository(root: Path, *, broken: bool = False) -> Repository:
     """Write the files that the service reads."""
     (root / "traffic.yaml").write_text(TRAFFIC + (BROKEN if broken else ""))
     (root / "service.yaml").write_text("name: stub\n")
-    for version in ("sums/1", "sums/2", "sums/3", "kinds/1"):
+    for version in ("sums/1", "sums/2", "sums/3", "kinds/1", "broken/1"):
         (root / "registry" / version).mkdir(parents=True, exist_ok=True)
         (root / "registry" / version / "manifest.json").touch()
     (root / "models" / "untrained").mkdir(parents=True, exist_ok=True)
@@ -106,8 +106,10 @@ def make_repository(root: Path, *, broken: bool = False) -> Repository:
     return Repository(root)
 
 
+# At the top, since worker processes import this module too and do not run what is below.
+loaded_models.load_version = load_stub  # type: ignore[assignment]
+
 if __name__ == "__main__":
-    loaded_models.load_version = load_stub  # type: ignore[assignment]
     given: dict[str, Any] = msgspec.json.decode(sys.argv[2])
     with_broken = given.pop("broken", False)
     settings = msgspec.convert({"name": "stub", "server": {"port": 0}, **given}, Settings)

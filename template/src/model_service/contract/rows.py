@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
+
 from model_service.contract.contract import Contract, Feature
 from model_service.contract.value_check import (
     LARGEST_INTEGER,
@@ -24,7 +26,6 @@ from model_service.contract.value_check import (
     check_value,
     pointer_to,
 )
-from numpy.typing import NDArray
 
 __all__ = ["BodyError", "Columns", "Fault", "ReadRows", "RowReader", "RowValues", "RowWarning"]
 

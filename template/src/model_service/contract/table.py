@@ -8,6 +8,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+
 from model_service.contract.contract import Contract
 from model_service.contract.rows import ReadRows, RowReader
 

@@ -11,6 +11,7 @@ import math
 from typing import Any, Literal
 
 import msgspec
+
 from model_service.contract.contract import Feature, Policy, PolicyAction
 
 Problem = Literal["missing", "unknown_category", "out_of_range", "unknown_field"]

@@ -282,7 +282,7 @@ async def _answer_framework_error(request: Request, error: Exception) -> Respons
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
     allowed = headers.get("Allow") or headers.get("allow")
-    detail = f"Allowed here: {allowed}." if allowed else ""
+    detail = f"Allowed at this address: {allowed}." if allowed else ""
     return await _answer_problem(request, problem_of_status(error.status_code, detail, headers))
 
 

@@ -28,6 +28,8 @@ SECONDS_IDLE_CONNECTION = 75
 """Longer than the 60 seconds of common load balancers: they close connections first, so that none
 sends a request into one that is just being closed."""
 
+BACKLOG = 2048
+
 
 class ServeError(Exception):
     """The service cannot be started; says why and what to run. The command exits with 2."""
@@ -147,6 +149,8 @@ def _bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        # Whoever reads the address connects at once; the loop answers as soon as it runs.
+        listener.listen(BACKLOG)
     except (OSError, UnicodeError) as error:
         listener.close()
         raise ServeError(

@@ -1,0 +1,144 @@
+"""The life of the process: what it says, when it is ready, how it ends."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from model_service.repository import Repository
+from model_service.serving.server import ServeError, serve
+from model_service.settings import Server, Settings
+
+from tests.platform.serving.server_process import ServerProcess, stub_server
+
+SLOW = {"a": 1, "b": 0.7, "how": "sleep"}
+
+
+def test_a_broken_version_stays_out_and_the_others_serve(tmp_path: Path) -> None:
+    with stub_server(tmp_path, broken=True) as server:
+        broken = server.client.get("/v1/models/broken").json()
+        assert (broken["state"], broken["versions"][0]["code"]) == ("failed", "digest_mismatch")
+        assert "not the file that was trained" in broken["reason"]
+        ready = server.client.get("/readyz")
+        assert ready.status_code == 503
+        assert "broken is failed" in ready.json()["detail"]
+        answer = server.client.post(
+            "/v1/models/sums/predict", json={"rows": [{"a": 1, "b": 2, "how": "well"}]}
+        )
+        assert answer.status_code == 200
+        assert any("broken (version 1, champion) failed" in line for line in server.told)
+
+
+def test_a_service_whose_champions_all_answer_is_ready(tmp_path: Path) -> None:
+    with stub_server(tmp_path) as server:
+        assert server.client.get("/readyz").json()["status"] == "ready"
+        assert server.client.get("/livez").status_code == 200
+
+
+def test_the_banner_has_a_request_that_works(tmp_path: Path) -> None:
+    with stub_server(tmp_path) as server:
+        deadline = time.monotonic() + 5
+        while "curl" not in "".join(server.told) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.05)
+        told = "".join(server.told)
+        command = told[told.index("curl") :]
+        answer = subprocess.run(["sh", "-c", command], capture_output=True, check=True).stdout
+        assert b'"prediction_id"' in answer
+
+
+def test_what_was_asked_before_the_end_is_answered(tmp_path: Path) -> None:
+    with stub_server(tmp_path) as server:
+        answers: list[httpx.Response] = []
+
+        def ask() -> None:
+            path = f"{server.url}/v1/models/sums/versions/1/predict"
+            answers.append(httpx.post(path, json={"rows": [SLOW]}, trust_env=False))
+
+        caller = threading.Thread(target=ask)
+        caller.start()
+        time.sleep(0.3)
+        server.client.close()
+        server.process.terminate()
+        caller.join(10)
+        assert answers[0].status_code == 200
+        server.process.wait(10)
+        assert any("Shutting down" in line["body"] for line in server.log)
+
+
+def test_a_slow_model_leaves_health_checks_fast(tmp_path: Path) -> None:
+    with stub_server(tmp_path) as server:
+        path = f"{server.url}/v1/models/sums/versions/1/predict"
+        caller = threading.Thread(
+            target=lambda: httpx.post(path, json={"rows": [SLOW]}, trust_env=False)
+        )
+        caller.start()
+        time.sleep(0.15)
+        started = time.perf_counter()
+        assert server.client.get("/livez").status_code == 200
+        assert time.perf_counter() - started < 0.3
+        assert caller.is_alive()
+        caller.join()
+
+
+def test_several_workers_answer_on_one_port(tmp_path: Path) -> None:
+    with stub_server(tmp_path, server={"port": 0, "workers": 2}) as server:
+        prefixes = set()
+        deadline = time.monotonic() + 20
+        while len(prefixes) < 2 and time.monotonic() < deadline:
+            answer = httpx.get(f"{server.url}/livez", trust_env=False)
+            assert answer.status_code == 200
+            prefixes.add(answer.headers["x-request-id"].partition("-")[0])
+        assert len(prefixes) == 2
+
+
+def settings_of(**server: Any) -> Settings:
+    return Settings(name="acme", server=Server(port=0, **server))
+
+
+def test_serving_nothing_says_what_to_run(tmp_path: Path) -> None:
+    repository = Repository(tmp_path)
+    with pytest.raises(ServeError, match="acme new NAME"):
+        serve(settings_of(), repository)
+    (tmp_path / "models" / "churn").mkdir(parents=True)
+    (tmp_path / "models" / "churn" / "contract.yaml").touch()
+    with pytest.raises(ServeError, match="acme train --all"):
+        serve(settings_of(), repository)
+    (tmp_path / "registry" / "churn" / "2").mkdir(parents=True)
+    with pytest.raises(ServeError, match="acme promote churn 2"):
+        serve(settings_of(), repository)
+
+
+def test_a_port_that_is_taken_says_so(tmp_path: Path) -> None:
+    (tmp_path / "traffic.yaml").write_text('models: {churn: {champion: "1"}}')
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        settings = Settings(name="acme", server=Server(port=port))
+        with pytest.raises(ServeError, match=f"127.0.0.1:{port}.*--port"):
+            serve(settings, Repository(tmp_path))
+
+
+def test_importing_the_app_does_no_work() -> None:
+    code = (
+        "import sys, threading; import model_service.serving.server\n"
+        "assert threading.active_count() == 1\n"
+        "heavy = {'pandas', 'sklearn', 'scipy', 'onnxruntime'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    path = os.pathsep.join(sys.path)
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": path})
+
+
+def test_a_server_process_that_ends_early_is_noticed() -> None:
+    with pytest.raises(AssertionError, match="did not start"):
+        ServerProcess([sys.executable, "-c", "pass"])
