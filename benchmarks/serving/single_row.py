@@ -163,7 +163,9 @@ def main() -> None:
         for callers in (1, 32):
             count = given.requests if callers > 1 else given.requests // 4
             rounds = [measure(server, request, callers, count) for _ in range(given.rounds)]
-            cpu, rate, middle = (statistics.median(figures) for figures in zip(*rounds, strict=True))
+            cpu, rate, middle = (
+                statistics.median(figures) for figures in zip(*rounds, strict=True)
+            )
             print(f"| {callers} | {cpu:.3f} | {rate:,.0f} | {middle:.2f} |")
     finally:
         server.stop()

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tests.answers import Caller, assert_is_an_answer
 from tests.found_versions import Found, service_settings
 from tests.strategies import (

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.answers import Caller, assert_same_answer
+from tests.found_versions import Found
+from tests.strategies import mixed_rows
 
 from model_service.contract.rows import Columns, ReadRows
 from model_service.registry.golden import GoldenPrediction, differences
 from model_service.registry.loaded_version import LoadedVersion, load_version
-from tests.answers import Caller, assert_same_answer
-from tests.found_versions import Found
-from tests.strategies import mixed_rows
 
 BATCH = 12
 

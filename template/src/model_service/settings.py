@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 import yaml
+
 from model_service.repository import Repository
 
 PREFIX = "MODEL_SERVICE_"

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+
 from model_service.contract.contract import Contract, Feature, Output, Policy
 from model_service.contract.rows import RowReader
 from model_service.registry.loaded_version import VersionError

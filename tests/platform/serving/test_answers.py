@@ -39,7 +39,11 @@ def test_an_answer_says_which_version_gave_it(server: ServerProcess) -> None:
     assert answer["rows"][0]["value"] == 3.5
     assert answer["rows"][0]["warnings"] == []
     assert "probabilities" not in answer["rows"][0]
-    for wanted, version, alias in (("1", "1", None), ("2", "2", None), ("champion", "2", "champion")):
+    for wanted, version, alias in (
+        ("1", "1", None),
+        ("2", "2", None),
+        ("champion", "2", "champion"),
+    ):
         answer = ask(server, GOOD, path=f"/v1/models/sums/versions/{wanted}/predict").json()
         assert (answer["version"], answer["alias"]) == (version, alias)
 
@@ -82,7 +86,9 @@ def test_a_safe_request_id_comes_back_and_another_is_replaced(server: ServerProc
         made = answer.headers["x-request-id"]
         assert re.fullmatch(r"[0-9a-f]{12}-[0-9a-f]+", made)
         assert answer.json()["request_id"] == made
-    assert server.client.get("/livez", headers={"x-request-id": "k1"}).headers["x-request-id"] == "k1"
+    assert (
+        server.client.get("/livez", headers={"x-request-id": "k1"}).headers["x-request-id"] == "k1"
+    )
 
 
 def test_prediction_ids_are_never_given_twice(server: ServerProcess, tmp_path: Path) -> None:
@@ -164,7 +170,12 @@ def test_the_documentation_needs_no_network_and_has_every_model(server: ServerPr
     page = server.client.get("/docs").text
     for model in ("sums", "kinds", "untrained"):
         assert f'id="model-{model}"' in page
-    for told in ("moved to the limit", "replaced by 1.0", "taken as well", "/v1/models/sums/predict"):
+    for told in (
+        "moved to the limit",
+        "replaced by 1.0",
+        "taken as well",
+        "/v1/models/sums/predict",
+    ):
         assert told in page
     assert not re.findall(r'(?:src|href)="(?!/|#|data:)', page)
     assert "/docs" in server.client.get("/").text

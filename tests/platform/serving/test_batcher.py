@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from model_service.serving.batcher import Answers, Batcher, DeadlineError, QueueFullError
 
 Row = tuple[Any, ...]

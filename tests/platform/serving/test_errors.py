@@ -7,13 +7,12 @@ import json
 import socket
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from model_service.serving.problems import PROBLEMS
 
+from model_service.serving.problems import PROBLEMS
 from tests.platform.serving.server_process import ServerProcess, stub_server
 
 GOOD = {"a": 1.5, "b": 2, "how": "well"}

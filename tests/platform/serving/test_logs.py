@@ -8,6 +8,7 @@ import threading
 
 import msgspec
 import pytest
+
 from model_service.registry.loaded_version import ModelError
 from model_service.serving import logs
 from model_service.serving.logs import JsonHandler, LogWriter, event_line, failure_line

@@ -13,13 +13,14 @@ from typing import Any
 
 import httpx
 import pytest
+
 from model_service.repository import Repository
 from model_service.serving.server import ServeError, serve
 from model_service.settings import Server, Settings
-
 from tests.platform.serving.server_process import ServerProcess, stub_server
 
 SLOW = {"a": 1, "b": 0.7, "how": "sleep"}
+SLOW_PATH = "/v1/models/sums/versions/1/predict"
 
 
 def test_a_broken_version_stays_out_and_the_others_serve(tmp_path: Path) -> None:
@@ -60,13 +61,11 @@ def test_what_was_asked_before_the_end_is_answered(tmp_path: Path) -> None:
         answers: list[httpx.Response] = []
 
         def ask() -> None:
-            path = f"{server.url}/v1/models/sums/versions/1/predict"
-            answers.append(httpx.post(path, json={"rows": [SLOW]}, trust_env=False))
+            answers.append(server.client.post(SLOW_PATH, json={"rows": [SLOW]}))
 
         caller = threading.Thread(target=ask)
         caller.start()
         time.sleep(0.3)
-        server.client.close()
         server.process.terminate()
         caller.join(10)
         assert answers[0].status_code == 200
@@ -76,9 +75,8 @@ def test_what_was_asked_before_the_end_is_answered(tmp_path: Path) -> None:
 
 def test_a_slow_model_leaves_health_checks_fast(tmp_path: Path) -> None:
     with stub_server(tmp_path) as server:
-        path = f"{server.url}/v1/models/sums/versions/1/predict"
         caller = threading.Thread(
-            target=lambda: httpx.post(path, json={"rows": [SLOW]}, trust_env=False)
+            target=lambda: server.client.post(SLOW_PATH, json={"rows": [SLOW]})
         )
         caller.start()
         time.sleep(0.15)
@@ -94,7 +92,7 @@ def test_several_workers_answer_on_one_port(tmp_path: Path) -> None:
         prefixes = set()
         deadline = time.monotonic() + 20
         while len(prefixes) < 2 and time.monotonic() < deadline:
-            answer = httpx.get(f"{server.url}/livez", trust_env=False)
+            answer = server.client.get("/livez", headers={"connection": "close"})
             assert answer.status_code == 200
             prefixes.add(answer.headers["x-request-id"].partition("-")[0])
         assert len(prefixes) == 2
@@ -142,3 +140,20 @@ def test_importing_the_app_does_no_work() -> None:
 def test_a_server_process_that_ends_early_is_noticed() -> None:
     with pytest.raises(AssertionError, match="did not start"):
         ServerProcess([sys.executable, "-c", "pass"])
+
+
+def test_an_answer_is_one_write_and_a_head_has_no_body(tmp_path: Path) -> None:
+    with (
+        stub_server(tmp_path) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection,
+    ):
+        for _ in range(20):
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(65536).endswith(b'{"status":"live"}')
+        connection.sendall(b"HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(65536).endswith(b"\r\n\r\n")
+        connection.sendall(b"POST /v1/models/sums/predict HTTP/1.1\r\nHost: x\r\n")
+        connection.sendall(b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 100")
+        connection.sendall(b"{}")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 400")

@@ -20,6 +20,7 @@ from model_service.cli.terminal import (
 
 if TYPE_CHECKING:
     from model_service.registry.registry import Registry
+    from model_service.registry.traffic import ModelTraffic
     from model_service.repository import Repository
 
 PANEL = "Versions"
@@ -138,7 +139,6 @@ def _models_to_train(
 
 def list_versions(context: typer.Context, as_json: AsJson = False) -> None:
     """Show every model with its versions, and which of them answers."""
-    from model_service.registry.manifest import read_manifest
     from model_service.registry.traffic import read_traffic
 
     repository: Repository = context.obj
@@ -147,18 +147,10 @@ def list_versions(context: typer.Context, as_json: AsJson = False) -> None:
     found: list[dict[str, Any]] = []
     for name in sorted({*repository.model_names(), *registry.models()}):
         entry = traffic.get(name)
-        for version in registry.versions(name) or [None]:
-            line: dict[str, Any] = {"model": name, "version": version}
-            if version is not None:
-                manifest = read_manifest(registry.folder(name, version))
-                line |= {
-                    "alias": "champion" if entry and entry.champion == version else None,
-                    "pinned": bool(entry and version in entry.pinned),
-                    "format": manifest.format,
-                    "created_at": manifest.created_at,
-                    "metrics": manifest.metrics,
-                }
-            found.append(line)
+        versions = registry.versions(name)
+        found += [_version_line(registry, name, version, entry) for version in versions]
+        if not versions:
+            found.append({"model": name, "version": None})
     if as_json:
         say_json(found)
         return
@@ -170,10 +162,34 @@ def list_versions(context: typer.Context, as_json: AsJson = False) -> None:
         say("No model yet. Start one: `new NAME --data your.csv --target COLUMN`.")
 
 
+def _version_line(
+    registry: Registry, name: str, version: str, entry: ModelTraffic | None
+) -> dict[str, Any]:
+    from model_service.registry.manifest import VersionError, read_manifest
+
+    line: dict[str, Any] = {
+        "model": name,
+        "version": version,
+        "alias": "champion" if entry and entry.champion == version else None,
+        "pinned": bool(entry and version in entry.pinned),
+    }
+    try:
+        manifest = read_manifest(registry.folder(name, version))
+    except VersionError as error:
+        return line | {"fault": error.reason}
+    return line | {
+        "format": manifest.format,
+        "created_at": manifest.created_at,
+        "metrics": manifest.metrics,
+    }
+
+
 def _line(line: dict[str, Any]) -> tuple[str, ...]:
     if line["version"] is None:
         return line["model"], "-", f"train it: `train {line['model']}`", "", "", ""
     role = "[green]champion[/]" if line["alias"] else "pinned" if line["pinned"] else ""
+    if "fault" in line:
+        return line["model"], line["version"], role, "", "", f"[red]{literal(line['fault'])}[/]"
     metrics = "  ".join(f"{name} {value:.3g}" for name, value in line["metrics"].items())
     trained = str(line["created_at"])[:16].replace("T", " ")
     return line["model"], line["version"], role, line["format"], trained, metrics
@@ -256,16 +272,17 @@ def promote(context: typer.Context, name: Name, version: Annotated[str, typer.Ar
 
 
 def rollback(context: typer.Context, name: Name) -> None:
-    """Let the champion before this one answer again."""
+    """Let the champion before this one answer again, once its golden predictions replay."""
     from model_service.registry import traffic
 
     repository: Repository = context.obj
     champion_of(repository, name)
-    version = traffic.rollback(repository.traffic, name, by=_person())
-    say(f"{state(True)} Version {version} is the champion of {name} again.")
+    version = traffic.previous_champion(repository.traffic, name)
     differences = _differences(registry_of(repository), name, version)
     if differences:
-        stop(f"but it would not load: {'; '.join(differences[:3])}", NOT_IN_ORDER)
+        stop(f"{name} version {version} may not answer: {'; '.join(differences[:3])}", NOT_IN_ORDER)
+    traffic.promote(repository.traffic, name, version, by=_person())
+    say(f"{state(True)} Version {version} is the champion of {name} again.")
 
 
 def _person() -> str:

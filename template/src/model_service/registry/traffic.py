@@ -100,19 +100,8 @@ def promote_first(path: Path, model: str, version: str, by: str) -> bool:
     return read_traffic(path).models[model].champion == version
 
 
-def rollback(path: Path, model: str, by: str) -> str:
-    """Make the champion before this one the champion again and return it.
-
-    Raises:
-        TrafficError: the history knows of no other champion.
-    """
-    version = previous_champion(path, model)
-    promote(path, model, version, by)
-    return version
-
-
 def previous_champion(path: Path, model: str) -> str:
-    """Return the version that `rollback` would make the champion.
+    """Return the champion before this one, which `rollback` lets answer again.
 
     Raises:
         TrafficError: the history knows of no other champion.

@@ -10,6 +10,13 @@ from contextlib import asynccontextmanager
 from typing import IO, Any
 
 import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
 from model_service.contract.contract import Contract
 from model_service.contract.openapi import openapi_document
 from model_service.registry.traffic import read_traffic
@@ -33,12 +40,6 @@ from model_service.serving.prediction import Identifiers
 from model_service.serving.problems import MEDIA_TYPE, ProblemError, problem_of_status
 from model_service.serving.request_body import read_head
 from model_service.settings import Settings
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
 
 QUIET_ROUTES = ("/livez", "/readyz", "/metrics")
 """Routes that machines ask every few seconds; only their failures are logged."""
@@ -79,12 +80,8 @@ class Service(Starlette):
         self.is_draining = False
         self._on_loaded = on_loaded
         traffic = read_traffic(repository.traffic)
-        self.loader = VersionLoader(
-            settings, repository, traffic, lambda: self.metrics, self.log
-        )
-        self.metrics = Metrics(
-            lambda: self.loader.current.statuses(), lambda: self.log.dropped
-        )
+        self.loader = VersionLoader(settings, repository, traffic, lambda: self.metrics, self.log)
+        self.metrics = Metrics(lambda: self.loader.current.statuses(), lambda: self.log.dropped)
         self._identifiers = Identifiers()
         self._predict = PredictEndpoint(
             self.loader, settings.limits, self.metrics, self.log, self._identifiers
@@ -204,14 +201,13 @@ class Service(Starlette):
             return _json({"status": "ready", "models": states})
         held = ", ".join(f"{m.name} is {m.state}" for m in models.models.values() if m.holds_back)
         raise ProblemError(
-            "model-not-ready", f"The service is not ready: {held or 'no model has a champion'}. "
-            "GET /v1/models says why."
+            "model-not-ready",
+            f"The service is not ready: {held or 'no model has a champion'}. "
+            "GET /v1/models says why.",
         )
 
     async def _metrics_text(self, _: Request) -> Response:
-        return Response(
-            self.metrics.exposition(), headers={"content-type": CONTENT_TYPE.decode()}
-        )
+        return Response(self.metrics.exposition(), headers={"content-type": CONTENT_TYPE.decode()})
 
 
 class _Documents:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
+
 from model_service.contract.rows import RowValues
 
 LONGEST_INLINE_SECONDS = 0.005

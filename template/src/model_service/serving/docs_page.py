@@ -11,6 +11,7 @@ from html import escape
 from typing import Any
 
 import msgspec
+
 from model_service.contract.contract import Contract, Feature, Policy
 from model_service.serving.docs_style import STYLE
 from model_service.serving.loaded_models import LoadedModels, ModelState

@@ -1,16 +1,31 @@
-"""The HTTP protocol of uvicorn, with the errors that never reach the app in the service's shape."""
+"""The HTTP protocol of uvicorn, with one shape for all errors and one write for each answer."""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import Any
 
-from model_service.serving.problems import MEDIA_TYPE, ProblemError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from model_service.serving.problems import MEDIA_TYPE, ProblemError
+
+_HEAD = b"HTTP/1.1 "
+_INTERIM_HEAD = b"HTTP/1.1 1"
 
 
 class ProblemProtocol(HttpToolsProtocol):
     """Answers bytes that are no HTTP request by a problem, where uvicorn answers plain text."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin with a connection."""
+        super().connection_made(transport)
+        self.transport = _WholeAnswers(transport)  # type: ignore[assignment]
+
+    def on_response_complete(self) -> None:
+        """Finish an answer, of which a HEAD request has only the head."""
+        self.transport.flush()  # type: ignore[attr-defined]
+        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer and close the connection."""
@@ -32,9 +47,41 @@ class ProblemProtocol(HttpToolsProtocol):
         """Take bytes in; what the parser's callbacks cannot read is a malformed request too."""
         try:
             super().data_received(data)
-        except Exception as error:  # noqa: BLE001: bytes of a stranger; uvicorn would only log it
-            self._refuse(error)
+        except Exception:  # noqa: BLE001: bytes of a stranger; uvicorn would only log it
+            if not self.transport.is_closing():
+                self.send_400_response("Invalid HTTP request received.")
 
-    def _refuse(self, _: Any) -> None:
-        if not self.transport.is_closing():
-            self.send_400_response("Invalid HTTP request received.")
+
+class _WholeAnswers:
+    """A transport that keeps the head of an answer back until its body comes.
+
+    uvicorn writes them one after the other, which costs two calls of the kernel: a fifth of all the
+    CPU time of a request of one row.
+    """
+
+    __slots__ = ("_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            self._transport.write(self._head + data)
+            self._head = b""
+        elif data.startswith(_HEAD) and not data.startswith(_INTERIM_HEAD):
+            self._head = data
+        else:
+            self._transport.write(data)
+
+    def flush(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+
 from model_service.registry.loaded_version import LoadedVersion, VersionError, load_version
 from model_service.registry.registry import Registry
 from model_service.registry.traffic import Traffic

@@ -16,6 +16,7 @@ from collections import deque
 from typing import IO
 
 import msgspec
+
 from model_service.registry.loaded_version import ModelError
 
 MOST_LINES = 50_000

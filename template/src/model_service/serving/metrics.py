@@ -181,7 +181,9 @@ class Metrics(Collector):
     def _state_families(self) -> Iterator[Metric]:
         labels = ["model", "version"]
         info = GaugeMetricFamily(
-            f"{PREFIX}model_info", "1 for each version that answers", labels=[*labels, "alias", "format"]
+            f"{PREFIX}model_info",
+            "1 for each version that answers",
+            labels=[*labels, "alias", "format"],
         )
         state = GaugeMetricFamily(
             f"{PREFIX}version_state",

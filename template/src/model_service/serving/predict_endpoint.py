@@ -6,6 +6,8 @@ import logging
 import re
 import time
 
+from starlette.types import Receive, Scope, Send
+
 from model_service.serving.loaded_models import Resolved, VersionLoader
 from model_service.serving.logs import LogWriter, request_line
 from model_service.serving.metrics import Metrics
@@ -13,7 +15,6 @@ from model_service.serving.prediction import Answered, Identifiers, outcome_of, 
 from model_service.serving.problems import MEDIA_TYPE, ProblemError
 from model_service.serving.request_body import ClientGoneError, Head, read_body, read_head
 from model_service.settings import Limits
-from starlette.types import Receive, Scope, Send
 
 CHAMPION_ROUTE = "/v1/models/{model}/predict"
 VERSION_ROUTE = "/v1/models/{model}/versions/{version}/predict"

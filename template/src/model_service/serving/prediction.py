@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+
 from model_service.contract.rows import BodyError, Fault, ReadRows, RowWarning
 from model_service.serving.batcher import Answers, DeadlineError, QueueFullError
 from model_service.serving.loaded_models import Resolved, ServedVersion

@@ -46,9 +46,7 @@ PROBLEMS: dict[str, Kind] = {
     "request-timeout": Kind(
         408, "The body arrived too slowly", "Send the whole body at once, or fewer rows.", True
     ),
-    "body-too-large": Kind(
-        413, "The body is too large", "Send the rows in several requests."
-    ),
+    "body-too-large": Kind(413, "The body is too large", "Send the rows in several requests."),
     "too-many-rows": Kind(413, "Too many rows", "Send the rows in several requests."),
     "unsupported-media-type": Kind(
         415, "Unsupported media type", "Send Content-Type: application/json, in UTF-8."

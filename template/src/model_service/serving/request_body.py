@@ -8,8 +8,9 @@ import zlib
 from collections.abc import Iterable
 
 import msgspec
-from model_service.serving.problems import ProblemError
 from starlette.types import Message, Receive
+
+from model_service.serving.problems import ProblemError
 
 _JSON = re.compile(rb"application/(?:[\w.-]+\+)?json\Z")
 _UTF8 = (b"utf-8", b"utf8", b"us-ascii")

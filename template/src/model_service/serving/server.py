@@ -12,6 +12,9 @@ from types import FrameType
 
 import msgspec
 import uvicorn
+from starlette.applications import Starlette
+from uvicorn.supervisors import Multiprocess
+
 from model_service.registry.registry import Registry
 from model_service.registry.traffic import read_traffic
 from model_service.repository import Repository
@@ -21,8 +24,6 @@ from model_service.serving.http_protocol import ProblemProtocol
 from model_service.serving.loaded_models import LoadedModels, registry_folder
 from model_service.serving.logs import JsonHandler
 from model_service.settings import Settings
-from starlette.applications import Starlette
-from uvicorn.supervisors import Multiprocess
 
 SECONDS_IDLE_CONNECTION = 75
 """Longer than the 60 seconds of common load balancers: they close connections first, so that none
@@ -114,6 +115,7 @@ def _config(settings: Settings, app: object, workers: int = 1) -> uvicorn.Config
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=SECONDS_IDLE_CONNECTION,
         timeout_graceful_shutdown=int(settings.limits.seconds_per_request) + 5,
     )
@@ -197,4 +199,4 @@ def _say_example(models: LoadedModels, url: str) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
+    print(line, file=sys.stderr, flush=True)
