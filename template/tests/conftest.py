@@ -34,7 +34,8 @@ settings.register_profile(
     deadline=None,
     derandomize=True,
     max_examples=10,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    # The fixtures of one test are the same for all its examples: a version, and a running server.
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("models")
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import yaml
 
 from model_service.contract.contract import Contract
-from model_service.contract.reading import ContractError, read_contract
+from model_service.contract.reading import ContractError, parse_contract
+from model_service.registry.manifest import VersionError
 from model_service.registry.registry import Registry
 from model_service.registry.traffic import read_traffic
 from model_service.repository import Repository
@@ -108,11 +109,14 @@ def traffic_with_every_version() -> str:
 
 
 def _found(registry: Registry, model: str, version: str) -> Found:
-    folder = registry.folder(model, version)
+    folder = registry_folder() / model / version
     try:
-        return Found(model, version, folder, read_contract(folder / "contract.yaml"))
-    except (OSError, ContractError) as error:
-        todo = f"Its contract cannot be read: {error}. Train {model} again."
+        registry.folder(model, version)
+        path = folder / "contract.yaml"
+        contract = parse_contract(path.read_text(encoding="utf-8"), path, model=model)
+        return Found(model, version, folder, contract)
+    except (OSError, ContractError, VersionError) as error:
+        todo = f"Version {version} of {model} cannot be tested: {error}"
         return Found(model, version, folder, None, todo)
 
 

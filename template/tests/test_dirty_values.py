@@ -6,17 +6,16 @@ Everything here goes over HTTP to a real server. `Caller.send` fails on any stat
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_service.contract.examples import example_rows
 from tests.answers import Caller, assert_is_an_answer
 from tests.found_versions import Found, service_settings
 from tests.strategies import (
     Dirt,
     clean_rows,
-    clean_values,
     mixed_rows,
     unknown_field,
     unknown_names,
@@ -119,7 +118,7 @@ def test_ten_thousand_rows_are_answered_and_one_more_than_the_limit_is_refused(
     """The number of rows is what `limits` in service.yaml allows, 10,000 unless the team said."""
     assert version.contract is not None
     limits = service_settings().limits
-    row = _simple_row(version)
+    row = example_rows(version.contract)[0]
     size = len(json.dumps(row)) + 2
     count = min(limits.rows_per_request, (limits.body_bytes - 100) // size)
     answers = caller.answers(version, [row] * count)
@@ -129,18 +128,3 @@ def test_ten_thousand_rows_are_answered_and_one_more_than_the_limit_is_refused(
     too_many = caller.send(version, [row] * (count + 1 + 100 // size))
     assert too_many.status_code == 413, too_many.text
 
-
-def _simple_row(version: Found) -> dict[str, Any]:
-    """Return one clean row, the same in every run."""
-    assert version.contract is not None
-    if version.contract.examples:
-        return dict(version.contract.examples[0])
-    found: list[dict[str, Any]] = []
-
-    @settings(max_examples=1)
-    @given(st.fixed_dictionaries({f.name: clean_values(f) for f in version.contract.features}))
-    def keep(row: dict[str, Any]) -> None:
-        found.append(row)
-
-    keep()
-    return found[0]

@@ -108,7 +108,7 @@ def make_repository(root: Path, *, broken: bool = False) -> Repository:
 
 
 # At the top, since worker processes import this module too and do not run what is below.
-loaded_models.load_version = load_stub  # type: ignore[assignment]
+loaded_models.load_version = load_stub  # type: ignore[assignment, attr-defined]
 
 if __name__ == "__main__":
     given: dict[str, Any] = msgspec.json.decode(sys.argv[2])

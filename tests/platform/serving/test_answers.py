@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from model_service.contract.openapi_problems import PROBLEM_EXAMPLES
+from model_service.serving.problems import PROBLEMS
 from tests.platform.serving.server_process import ServerProcess, stub_server
 
 GOOD = {"a": 1.5, "b": 2, "how": "well"}
@@ -181,6 +183,18 @@ def test_the_documentation_needs_no_network_and_has_every_model(server: ServerPr
     assert "/docs" in server.client.get("/").text
 
 
-def test_the_openapi_document_is_served(server: ServerProcess) -> None:
+def test_the_openapi_document_describes_every_model_that_answers(server: ServerProcess) -> None:
     document = server.client.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
+    for model in ("sums", "kinds"):
+        assert any(f"/{model}/predict" in path for path in document["paths"])
+
+
+def test_the_openapi_document_and_the_service_tell_the_same_of_errors() -> None:
+    assert PROBLEM_EXAMPLES
+    for status, example in PROBLEM_EXAMPLES.items():
+        assert (PROBLEMS[example.slug].status, PROBLEMS[example.slug].title) == (
+            status,
+            example.title,
+        )
+    assert {kind.status for kind in PROBLEMS.values()} == set(PROBLEM_EXAMPLES)

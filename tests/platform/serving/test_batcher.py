@@ -45,7 +45,7 @@ def rows(*values: Any) -> list[Row]:
 def test_requests_of_one_turn_are_one_call_and_each_gets_its_own_rows() -> None:
     model = Model()
 
-    async def scenario() -> list[Answers]:
+    async def scenario() -> Sequence[Answers]:
         batcher = batcher_of(model)
         return await asyncio.gather(
             batcher.submit(rows(1)), batcher.submit(rows(2, 3)), batcher.submit(rows(4))
@@ -72,7 +72,7 @@ def test_only_the_poisoned_row_fails(runs_inline: bool) -> None:
     model = Model(with_classes=True)
     errors: list[BaseException] = []
 
-    async def scenario() -> list[Answers]:
+    async def scenario() -> Sequence[Answers]:
         batcher = batcher_of(model, runs_inline=runs_inline, on_failure=errors.append)
         return await asyncio.gather(
             batcher.submit(rows(0.1)),
@@ -120,7 +120,7 @@ def test_an_answer_for_too_few_rows_is_a_failure() -> None:
 def test_what_arrives_during_a_slow_call_is_the_next_batch() -> None:
     model = Model(seconds=0.05)
 
-    async def scenario() -> list[Answers]:
+    async def scenario() -> Sequence[Answers]:
         batcher = batcher_of(model, runs_inline=False)
         first = batcher.submit(rows(1))
         await asyncio.sleep(0.01)

@@ -69,7 +69,7 @@ def test_what_was_asked_before_the_end_is_answered(tmp_path: Path) -> None:
         server.process.terminate()
         caller.join(10)
         assert answers[0].status_code == 200
-        server.process.wait(10)
+        assert server.process.wait(10) == 0
         assert any("Shutting down" in line["body"] for line in server.log)
 
 
@@ -89,7 +89,7 @@ def test_a_slow_model_leaves_health_checks_fast(tmp_path: Path) -> None:
 
 def test_several_workers_answer_on_one_port(tmp_path: Path) -> None:
     with stub_server(tmp_path, server={"port": 0, "workers": 2}) as server:
-        prefixes = set()
+        prefixes: set[str] = set()
         deadline = time.monotonic() + 20
         while len(prefixes) < 2 and time.monotonic() < deadline:
             answer = server.client.get("/livez", headers={"connection": "close"})

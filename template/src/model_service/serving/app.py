@@ -231,7 +231,12 @@ class _Documents:
         if self._made_from is models:
             return
         settings = self._settings
-        document = openapi_document(settings.title or settings.name, contracts_of(models))
+        document = openapi_document(
+            settings.title or settings.name,
+            contracts_of(models),
+            description=settings.description,
+            rows_limit=settings.limits.rows_per_request,
+        )
         self._openapi = msgspec.json.encode(document)
         self._page = docs_page(settings, models)
         self._made_from = models

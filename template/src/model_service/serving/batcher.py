@@ -154,7 +154,7 @@ class Batcher:
         started = time.perf_counter()
         try:
             answers = _as_answers(self._predict(rows), len(rows))
-        except BaseException as error:  # noqa: BLE001: nothing a model does may stop the service
+        except BaseException as error:  # noqa: BLE001 - nothing a model does may stop the service
             if len(rows) > LARGEST_INLINE_SPLIT:
                 return False
             answers = self._split(rows, error)
@@ -209,7 +209,7 @@ class Batcher:
         """Return an answer or a failure for each row. Never raises."""
         try:
             return _as_answers(self._predict(rows), len(rows))
-        except BaseException as error:  # noqa: BLE001: nothing a model does may stop the service
+        except BaseException as error:  # noqa: BLE001 - nothing a model does may stop the service
             return self._split(rows, error)
 
     def _split(self, rows: Sequence[RowValues], error: BaseException) -> Answers:

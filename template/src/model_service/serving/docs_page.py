@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from model_service.contract.contract import Contract, Feature, Policy
+from model_service.contract.examples import example_answer, example_rows
 from model_service.serving.docs_style import STYLE
 from model_service.serving.loaded_models import LoadedModels, ModelState
 from model_service.serving.problems import PROBLEMS
@@ -20,10 +21,8 @@ from model_service.settings import Settings
 
 
 def example_body(contract: Contract) -> dict[str, Any]:
-    """Return a body that the model takes: its first documented example, else one per feature."""
-    if contract.examples:
-        return {"rows": [contract.examples[0]]}
-    return {"rows": [{feature.name: _example_of(feature) for feature in contract.features}]}
+    """Return a body that the model takes."""
+    return {"rows": example_rows(contract)[:1]}
 
 
 def index_page(settings: Settings, models: LoadedModels) -> str:
@@ -183,16 +182,10 @@ def _try_it(contract: Contract) -> str:
 
 
 def _example_answer(contract: Contract) -> dict[str, Any]:
-    output = contract.output
-    row: dict[str, Any] = {"prediction_id": "5f1c0a9be2d4-1"}
-    if output.type == "class":
-        share = round(1 / max(len(output.classes), 1), 3)
-        row["value"] = output.classes[0] if output.classes else ""
-        row["probabilities"] = dict.fromkeys(output.classes, share)
-    elif output.type == "number":
-        row["value"] = output.minimum if output.minimum is not None else 0.0
-    else:
-        row["value"] = [0.0] * (output.length or 1)
+    made_up = example_answer(contract)
+    row: dict[str, Any] = {"prediction_id": "5f1c0a9be2d4-1", "value": made_up.value}
+    if made_up.probabilities is not None:
+        row["probabilities"] = made_up.probabilities
     row["warnings"] = []
     return {
         "model": contract.name,
@@ -201,29 +194,6 @@ def _example_answer(contract: Contract) -> dict[str, Any]:
         "request_id": "5f1c0a9be2d4-2",
         "rows": [row],
     }
-
-
-def _example_of(feature: Feature) -> Any:
-    if feature.example is not None:
-        return feature.example
-    match feature.type:
-        case "category":
-            return feature.categories[0]
-        case "string":
-            return "text"
-        case "boolean":
-            return True
-        case "datetime":
-            return str(feature.minimum or "2026-01-31T12:00:00Z").replace(" ", "T")
-        case "vector":
-            return [_number_of(feature)] * (feature.length or 1)
-        case _:
-            return _number_of(feature)
-
-
-def _number_of(feature: Feature) -> Any:
-    bound = feature.minimum if feature.minimum is not None else feature.maximum
-    return 1 if bound is None else bound
 
 
 def _problems() -> str:

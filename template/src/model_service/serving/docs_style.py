@@ -15,7 +15,8 @@ h1{font-size:2rem;line-height:1.2;margin:0 0 .5rem}
 h2{font-size:1.3rem;margin:0 0 .75rem}
 h3{font-size:1rem;margin:1.5rem 0 .5rem}
 a{color:var(--accent)}
-nav{display:flex;flex-wrap:wrap;gap:.4rem 1.1rem;padding:.75rem 0;border-bottom:1px solid var(--line)}
+nav{display:flex;flex-wrap:wrap;gap:.4rem 1.1rem;padding:.75rem 0;
+border-bottom:1px solid var(--line)}
 section{background:var(--card);border:1px solid var(--line);border-radius:10px;
 padding:1.25rem 1.5rem;margin:1.5rem 0}
 .wide{overflow-x:auto}

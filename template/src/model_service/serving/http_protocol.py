@@ -47,7 +47,7 @@ class ProblemProtocol(HttpToolsProtocol):
         """Take bytes in; what the parser's callbacks cannot read is a malformed request too."""
         try:
             super().data_received(data)
-        except Exception:  # noqa: BLE001: bytes of a stranger; uvicorn would only log it
+        except Exception:  # noqa: BLE001 - bytes of a stranger; uvicorn would only log it
             if not self.transport.is_closing():
                 self.send_400_response("Invalid HTTP request received.")
 

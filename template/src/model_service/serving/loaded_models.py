@@ -228,7 +228,7 @@ class VersionLoader:
             served = self._serve(model, version)
         except VersionError as error:
             state = VersionState(version, "failed", str(error), error.code)
-        except Exception as error:  # noqa: BLE001: whatever is wrong with it, the others serve
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the others serve
             reason = f"{type(error).__name__}: {error}"
             state = VersionState(version, "failed", reason, "unexpected")
         else:
@@ -282,7 +282,7 @@ def _unloaded(settings: Settings, name: str, registry: Registry, traffic: Traffi
     in_registry = registry.versions(name)
     entry = traffic.models.get(name)
     champion = entry.champion if entry else None
-    named = {champion, *(entry.pinned if entry else ())} - {None}
+    named = entry.served if entry else ()
     versions = {
         version: VersionState(version, "loading")
         if version in named

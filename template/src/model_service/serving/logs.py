@@ -7,7 +7,6 @@ value of a feature.
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 import threading
 import time
@@ -56,6 +55,8 @@ class LogWriter:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._encoder = msgspec.json.Encoder()
+        self._second = -1
+        self._until_second = b""
 
     def append(self, line: Line) -> None:
         """Take a line to be written soon; never blocks."""
@@ -99,11 +100,15 @@ class LogWriter:
             self.dropped += len(lines)
 
     def _encode(self, line: Line) -> bytes:
-        moment = dt.datetime.fromtimestamp(line.at, dt.UTC).isoformat(timespec="milliseconds")
-        # The struct holds a number so that the event loop need not format it.
+        second = int(line.at)
+        if second != self._second:  # lines come in the order of time, many in the same second
+            self._second = second
+            self._until_second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
+        # The struct holds a number, so that the event loop need not put the moment into words.
         encoded = self._encoder.encode(line)
-        start = encoded.index(b",")
-        return b'{"timestamp":"%b"%b\n' % (moment[:-6].encode() + b"Z", encoded[start:])
+        milliseconds = int((line.at - second) * 1000)
+        after_timestamp = encoded[encoded.index(b",") :]
+        return b'{"timestamp":"%b.%03dZ"%b\n' % (self._until_second, milliseconds, after_timestamp)
 
 
 class JsonHandler(logging.Handler):
@@ -117,7 +122,7 @@ class JsonHandler(logging.Handler):
         """Append one record. Of an exception, only its type and its frames are kept."""
         try:
             self._writer.append(_line_of(record))
-        except Exception:  # noqa: BLE001: a log line never stops what it tells of
+        except Exception:  # noqa: BLE001 - a log line never stops what it tells of
             self.handleError(record)
 
 

@@ -1,7 +1,7 @@
 """Counts and durations of the service, in the Prometheus text format.
 
 The hot path only adds to plain numbers that were bound to a resolved version beforehand; they
-become metric families when somebody scrapes. All of it runs in the event loop, so nothing is locked.
+become metric families when somebody scrapes. All of it runs in the event loop: nothing is locked.
 Labels come from the registry and from contracts, never from a request.
 """
 
@@ -56,7 +56,7 @@ class Histogram:
         for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
             total += count
             buckets.append((bound, total))
-        family.add_metric(labels, buckets, self._sum)  # type: ignore[arg-type]
+        family.add_metric(labels, buckets, self._sum)
 
 
 class VersionMeters:
@@ -169,7 +169,7 @@ class Metrics(Collector):
             "Values that a policy mended or a row was refused for",
             labels=[*labels, "feature", "problem"],
         )
-        for meters in self._versions.values():
+        for meters in list(self._versions.values()):
             names = [meters.model, meters.version]
             for outcome, rows in meters.outcomes.items():
                 predictions.add_metric([*names, outcome], rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Sequence
 
 from starlette.types import Receive, Scope, Send
 
@@ -78,15 +79,17 @@ class PredictEndpoint:
             problem = error
         except ClientGoneError:
             return
-        except Exception:
+        except Exception:  # noqa: BLE001 - the answer keeps its shape whatever happens
             _log.exception("unexpected error in a predict endpoint, request %s", request_id)
             problem = ProblemError("internal-error")
+        rows: int | None = None
+        kind: bytes = b"application/json"
+        extra: Sequence[tuple[bytes, bytes]] = ()
         if answered is not None:
-            status, body, kind, extra = 200, answered.body, b"application/json", ()
-            outcome, rows = answered.outcome, answered.rows
+            status, body, outcome, rows = 200, answered.body, answered.outcome, answered.rows
         else:
             status, body, kind = problem.status, problem.encode(request_id), MEDIA_TYPE
-            extra, outcome, rows = tuple(problem.headers), outcome_of(problem.slug), None
+            extra, outcome = problem.headers, outcome_of(problem.slug)
         headers = [
             (b"content-type", kind),
             (b"content-length", b"%d" % len(body)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import signal
 import socket
 import sys
 from functools import partial
@@ -43,10 +44,14 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._service = app
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain."""
+    def handle_exit(self, sig: int, _: FrameType | None) -> None:
+        """Begin to drain; a second Ctrl-C does not wait for anybody.
+
+        uvicorn would raise the signal again in the end: a stop that lost no request is no failure.
+        """
         self._service.is_draining = True
-        super().handle_exit(sig, frame)
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
 
 def serve(settings: Settings, repository: Repository) -> None:
@@ -79,10 +84,8 @@ def _serve_alone(
     assert isinstance(app, Service)
     _log_by(app)
     server = _Server(_config(settings, app), app)
-    try:
-        server.run(sockets=[listener])
-    except KeyboardInterrupt:
-        _say("Stopped.")
+    server.run(sockets=[listener])
+    _say("Stopped; every request was answered.")
 
 
 def _serve_by_workers(
