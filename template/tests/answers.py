@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
-from tests.found_versions import Found
-from tests.strategies import CLEAN, Expected
 
 from model_service.contract.contract import Contract
 from model_service.contract.value_check import pointer_to
+from tests.found_versions import Found
+from tests.strategies import CLEAN, Expected
 
 TOLERANCE = 1e-6
 """By how much the same row may be answered differently in another batch (32-bit arithmetic)."""

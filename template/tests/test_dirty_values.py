@@ -10,6 +10,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from model_service.contract.examples import example_rows
 from tests.answers import Caller, assert_is_an_answer
 from tests.found_versions import Found, service_settings

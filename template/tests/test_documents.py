@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from tests.answers import Caller, assert_is_an_answer
-from tests.found_versions import REPOSITORY, Found
 
 from model_service.contract.examples import example_rows
 from model_service.contract.reading import read_contract
+from tests.answers import Caller, assert_is_an_answer
+from tests.found_versions import REPOSITORY, Found
 
 
 @pytest.mark.parametrize("model", REPOSITORY.model_names())

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.answers import Caller, assert_same_answer
-from tests.found_versions import Found
-from tests.strategies import mixed_rows
 
 from model_service.contract.rows import Columns, ReadRows
 from model_service.registry.golden import GoldenPrediction, differences
 from model_service.registry.loaded_version import LoadedVersion, load_version
+from tests.answers import Caller, assert_same_answer
+from tests.found_versions import Found
+from tests.strategies import mixed_rows
 
 BATCH = 12
 
 
-@cache
 def loaded(version: Found) -> LoadedVersion:
     """Return the version as the service has it in memory."""
-    return load_version(version.folder)
+    return _loaded_from(version.folder)
+
+
+@cache
+def _loaded_from(folder: Path) -> LoadedVersion:
+    return load_version(folder)
 
 
 def golden_rows(version: Found) -> list[dict[str, Any]]:

@@ -66,15 +66,19 @@ def _environment(repository: Repository) -> Iterator[Finding]:
     if not constraints.is_file():
         yield Finding("libraries", None, f"{constraints} is not there: versions are not checked.")
         return
-    pinned = re.findall(r"^([\w.-]+)==([\w.]+)", constraints.read_text("utf-8"), re.MULTILINE)
+    # A library may be pinned more than once, to a version for each range of Python's.
+    pinned: dict[str, list[str]] = {}
+    lines = constraints.read_text(encoding="utf-8")
+    for name, version in re.findall(r"^([\w.-]+)==([\w.]+)", lines, re.MULTILINE):
+        pinned.setdefault(name, []).append(version)
     others = []
-    for name, version in pinned:
+    for name, versions in pinned.items():
         try:
             installed = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-        if installed != version:
-            others.append(f"{name} {installed} instead of {version}")
+        if installed not in versions:
+            others.append(f"{name} {installed} instead of {' or '.join(versions)}")
     text = "; ".join(others) + ". `make setup` installs what was tested." if others else ""
     yield Finding("libraries", not others, text or "as tested together (config/constraints.txt)")
 

@@ -18,8 +18,7 @@ def card_of(contract: Contract, manifest: Manifest, words: str, golden: int) -> 
         f"**Answers** {output.name} ({output.type}{unit}): {output.meaning}",
         words.strip(),
         "## How good it is",
-        f"On {manifest.rows['held_out']} held-out rows; trained on {manifest.rows['training']}. "
-        f"The baseline always answers {_baseline(contract)}.",
+        _held_out(contract, manifest),
         _table(
             ("metric", "this version", "baseline"),
             [
@@ -43,8 +42,13 @@ def card_of(contract: Contract, manifest: Manifest, words: str, golden: int) -> 
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _baseline(contract: Contract) -> str:
-    return "the most frequent class" if contract.output.type == "class" else "the mean"
+def _held_out(contract: Contract, manifest: Manifest) -> str:
+    always = "the most frequent class" if contract.output.type == "class" else "the mean"
+    rows = manifest.rows
+    return (
+        f"On {rows['held_out']} held-out rows; trained on {rows['training']}. "
+        f"The baseline always answers {always}."
+    )
 
 
 def _feature_line(feature: Feature) -> tuple[str, ...]:

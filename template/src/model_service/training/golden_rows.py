@@ -1,4 +1,4 @@
-"""The rows that golden predictions are computed for: held-out ones, and dirty ones of each policy."""
+"""The rows of golden predictions: held-out ones, and dirty ones for each policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file that a fitted estimator is served from: ONNX if that agrees, else the safest that does."""
+"""The file that an estimator is served from: ONNX if that agrees, else the safest that does."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def model_file_of(
         parity = _parity(estimator, OnnxModel(content, layout), layout, held_out, has_classes)
     except ConversionError as error:
         report(f"not ONNX: {error}")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, another format is tried
         report(f"not ONNX: it converts and does not run: {error}")
     else:
         if parity.largest_difference <= 1:
@@ -90,7 +90,7 @@ def _estimator_file(estimator: Any, allow_pickle: bool, report: Callable[[str], 
     try:
         content = skops.io.dumps(estimator)
         types = tuple(skops.io.get_untrusted_types(data=content))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, skops is out
         types, content, problem = (), b"", f"skops cannot carry it: {error}"
     else:
         strangers = [name for name in types if name.split(".")[0] not in SAFE_LIBRARIES]

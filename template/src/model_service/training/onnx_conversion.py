@@ -42,7 +42,7 @@ def onnx_of(estimator: Any, layout: InputLayout, has_classes: bool) -> bytes:
                 options=options,
                 target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
             )
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - converters of other libraries raise anything
             problems.append(f"{type(error).__name__}: {str(error).splitlines()[0][:200]}")
             continue
         if types is columns:
