@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 import onnx
+from onnx import TensorProto, helper, numpy_helper
+
 from model_service.contract.contract import Contract
 from model_service.contract.reading import read_contract
 from model_service.contract.rows import RowReader
@@ -25,8 +27,6 @@ from model_service.registry.manifest import (
     write_manifest,
 )
 from model_service.registry.registry import Registry
-from onnx import TensorProto, helper, numpy_helper
-
 from tests.rendering import ROOT
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("real")
     sources = os.environ.get("PYTHONPATH", str(SOURCES))
     subprocess.run(
-        [sys.executable, str(MAKE), str(folder), "adds", "sums"],
+        [sys.executable, str(MAKE), str(folder), "adds", "sums", *DAMAGES],
         check=True,
         env={**os.environ, "PYTHONPATH": sources},
     )
@@ -114,26 +114,25 @@ def empty_the_manifest(folder: Path) -> None:
     (folder / "manifest.json").write_text("{}")
 
 
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        (flip_a_byte, r"model\.onnx"),
-        (remove_the_model, r"model\.onnx"),
-        (edit_the_frozen_code, r"features\.py"),
-        (empty_the_manifest, r"manifest\.json"),
-        (shutil.rmtree, "no version"),
-    ],
-)
-def test_a_version_that_was_changed_stays_out_alone(
-    repository: Path, damage: object, reason: str
-) -> None:
-    assert callable(damage)
-    damage(repository / "registry" / "sums" / "1")
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "flipped": (flip_a_byte, r"model\.onnx"),
+    "missing": (remove_the_model, r"model\.onnx"),
+    "edited": (edit_the_frozen_code, r"features\.py"),
+    "emptied": (empty_the_manifest, r"manifest\.json"),
+    "removed": (shutil.rmtree, "no version"),
+}
+
+
+def test_versions_that_were_changed_stay_out_and_the_others_serve(repository: Path) -> None:
+    for name, (damage, _) in DAMAGES.items():
+        damage(repository / "registry" / name / "1")
     with serving(repository) as server:
-        model = server.client.get("/v1/models/sums").json()
-        assert model["state"] == "failed"
-        assert re.search(reason, model["reason"]), model["reason"]
-        assert (ask(server, "sums"), ask(server, "adds")) == (503, 200)
+        for name, (_, reason) in DAMAGES.items():
+            model = server.client.get(f"/v1/models/{name}").json()
+            assert model["state"] == "failed", name
+            assert re.search(reason, model["reason"]), model["reason"]
+            assert ask(server, name) == 503
+        assert (ask(server, "sums"), ask(server, "adds")) == (200, 200)
         assert server.client.get("/readyz").status_code == 503
 
 

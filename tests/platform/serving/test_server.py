@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,13 @@ from tests.platform.serving.server_process import ServerProcess, stub_server
 
 SLOW = {"a": 1, "b": 0.7, "how": "sleep"}
 SLOW_PATH = "/v1/models/sums/versions/1/predict"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A service that nobody stops."""
+    with stub_server(tmp_path_factory.mktemp("stub")) as server:
+        yield server
 
 
 def test_a_broken_version_stays_out_and_the_others_serve(tmp_path: Path) -> None:
@@ -38,22 +46,20 @@ def test_a_broken_version_stays_out_and_the_others_serve(tmp_path: Path) -> None
         assert any("broken (version 1, champion) failed" in line for line in server.told)
 
 
-def test_a_service_whose_champions_all_answer_is_ready(tmp_path: Path) -> None:
-    with stub_server(tmp_path) as server:
-        assert server.client.get("/readyz").json()["status"] == "ready"
-        assert server.client.get("/livez").status_code == 200
+def test_a_service_whose_champions_all_answer_is_ready(running: ServerProcess) -> None:
+    assert running.client.get("/readyz").json()["status"] == "ready"
+    assert running.client.get("/livez").status_code == 200
 
 
-def test_the_banner_has_a_request_that_works(tmp_path: Path) -> None:
-    with stub_server(tmp_path) as server:
-        deadline = time.monotonic() + 5
-        while "curl" not in "".join(server.told) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(0.05)
-        told = "".join(server.told)
-        command = told[told.index("curl") :]
-        answer = subprocess.run(["sh", "-c", command], capture_output=True, check=True).stdout
-        assert b'"prediction_id"' in answer
+def test_the_banner_has_a_request_that_works(running: ServerProcess) -> None:
+    deadline = time.monotonic() + 5
+    while "curl" not in "".join(running.told) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.05)
+    told = "".join(running.told)
+    command = told[told.index("curl") :]
+    answer = subprocess.run(["sh", "-c", command], capture_output=True, check=True).stdout
+    assert b'"prediction_id"' in answer
 
 
 def test_what_was_asked_before_the_end_is_answered(tmp_path: Path) -> None:
@@ -73,18 +79,15 @@ def test_what_was_asked_before_the_end_is_answered(tmp_path: Path) -> None:
         assert any("Shutting down" in line["body"] for line in server.log)
 
 
-def test_a_slow_model_leaves_health_checks_fast(tmp_path: Path) -> None:
-    with stub_server(tmp_path) as server:
-        caller = threading.Thread(
-            target=lambda: server.client.post(SLOW_PATH, json={"rows": [SLOW]})
-        )
-        caller.start()
-        time.sleep(0.15)
-        started = time.perf_counter()
-        assert server.client.get("/livez").status_code == 200
-        assert time.perf_counter() - started < 0.3
-        assert caller.is_alive()
-        caller.join()
+def test_a_slow_model_leaves_health_checks_fast(running: ServerProcess) -> None:
+    caller = threading.Thread(target=lambda: running.client.post(SLOW_PATH, json={"rows": [SLOW]}))
+    caller.start()
+    time.sleep(0.15)
+    started = time.perf_counter()
+    assert running.client.get("/livez").status_code == 200
+    assert time.perf_counter() - started < 0.3
+    assert caller.is_alive()
+    caller.join()
 
 
 def test_several_workers_answer_on_one_port(tmp_path: Path) -> None:
@@ -142,11 +145,8 @@ def test_a_server_process_that_ends_early_is_noticed() -> None:
         ServerProcess([sys.executable, "-c", "pass"])
 
 
-def test_an_answer_is_one_write_and_a_head_has_no_body(tmp_path: Path) -> None:
-    with (
-        stub_server(tmp_path) as server,
-        socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection,
-    ):
+def test_an_answer_is_one_write_and_a_head_has_no_body(running: ServerProcess) -> None:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=5) as connection:
         for _ in range(20):
             connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
             assert connection.recv(65536).endswith(b'{"status":"live"}')

@@ -81,5 +81,5 @@ def _row(contract: Contract, read: ReadRows, position: int) -> dict[str, Any]:
     row: dict[str, Any] = {"prediction_id": f"{_IDS}-{position + 2}", "value": answer.value}
     if answer.probabilities is not None:
         row["probabilities"] = answer.probabilities
-    row["warnings"] = msgspec.to_builtins(read.warnings.get(position, ()))
+    row["warnings"] = [msgspec.to_builtins(each) for each in read.warnings.get(position, ())]
     return row

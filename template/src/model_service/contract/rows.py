@@ -334,5 +334,12 @@ def _text_column(column: Sequence[Any]) -> NDArray[Any]:
 
 
 def _time_column(column: Sequence[Any]) -> NDArray[Any]:
-    moments = [None if c is None else c.astimezone(dt.UTC).replace(tzinfo=None) for c in column]
-    return np.array(moments, dtype="datetime64[us]")
+    return np.array([_utc(cell) for cell in column], dtype="datetime64[us]")
+
+
+def _utc(moment: dt.datetime | None) -> np.datetime64:
+    """Return a moment in UTC; NumPy's calendar, unlike Python's, goes on after the year 9999."""
+    if moment is None:
+        return np.datetime64("NaT", "us")
+    local = np.datetime64(moment.replace(tzinfo=None), "us")
+    return local - np.timedelta64(moment.utcoffset() or dt.timedelta(), "us")

@@ -207,14 +207,15 @@ def _number(feature: Feature, value: object) -> float | int:
     number = _finite(feature, value)
     if feature.type == "number":
         return number
+    whole = value if isinstance(value, int) else int(number)
     if not number.is_integer():
         raise _refusal(
             feature, "wrong_type", f"{feature.name} must be a whole number, without decimals."
         )
-    if abs(number) > LARGEST_INTEGER:
+    if abs(whole) > LARGEST_INTEGER:
         message = f"{feature.name} must lie between -2^53 and 2^53."
         raise _refusal(feature, "not_a_number", message)
-    return int(number)
+    return whole
 
 
 def _moment(feature: Feature, value: object) -> dt.datetime:

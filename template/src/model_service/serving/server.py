@@ -85,7 +85,7 @@ def _serve_alone(
     _log_by(app)
     server = _Server(_config(settings, app), app)
     server.run(sockets=[listener])
-    _say("Stopped; every request was answered.")
+    _say("Stopped.")
 
 
 def _serve_by_workers(

@@ -5,6 +5,7 @@ Nothing here is imported by a process that serves.
 
 from model_service.training.gate import Gate
 from model_service.training.recipe import TrainingError
-from model_service.training.training import TrainedVersion, train
+from model_service.training.training import train
+from model_service.training.version_writing import TrainedVersion
 
 __all__ = ["Gate", "TrainedVersion", "TrainingError", "train"]

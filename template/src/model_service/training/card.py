@@ -45,10 +45,8 @@ def card_of(contract: Contract, manifest: Manifest, words: str, golden: int) -> 
 def _held_out(contract: Contract, manifest: Manifest) -> str:
     always = "the most frequent class" if contract.output.type == "class" else "the mean"
     rows = manifest.rows
-    return (
-        f"On {rows['held_out']} held-out rows; trained on {rows['training']}. "
-        f"The baseline always answers {always}."
-    )
+    trained = f"trained on {rows['training']}" if "training" in rows else "fitted elsewhere"
+    return f"On {rows['held_out']} held-out rows; {trained}. The baseline always answers {always}."
 
 
 def _feature_line(feature: Feature) -> tuple[str, ...]:
@@ -72,7 +70,7 @@ def _origin(manifest: Manifest, golden: int) -> list[tuple[str, ...]]:
     if manifest.parity is not None:
         share = manifest.parity.largest_difference
         parity = (
-            f"agrees with the original on {manifest.parity.rows} held-out rows: the largest "
+            f"agrees with the original on {manifest.parity.rows} rows: the largest "
             f"difference is {share:.1%} of what is tolerated ({manifest.parity.tolerance:g})"
         )
     commit = manifest.git.commit or "not in git"

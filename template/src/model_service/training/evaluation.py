@@ -23,11 +23,13 @@ def metrics_of(contract: Contract, answers: Predictions, truth: Sequence[Any]) -
     if contract.output.type != "class" or answers.probabilities is None:
         actual = np.asarray(truth, dtype=np.float64)
         predicted = np.asarray(answers.values, dtype=np.float64)
-        return {
+        found = {
             "mae": float(metrics.mean_absolute_error(actual, predicted)),
             "rmse": float(metrics.root_mean_squared_error(actual, predicted)),
-            "r2": float(metrics.r2_score(actual, predicted)),
         }
+        if len(actual) > 1:
+            found["r2"] = float(metrics.r2_score(actual, predicted))
+        return found
     classes = list(contract.output.classes)
     shares = answers.probabilities.astype(np.float64)
     # float32 probabilities do not add up to one in float64.

@@ -53,27 +53,48 @@ def onnx_of(estimator: Any, layout: InputLayout, has_classes: bool) -> bytes:
 
 
 def _join_inputs(model: Any, layout: InputLayout) -> None:
+    """Let two blocks take the place of the inputs, and rename what read the single columns."""
     from onnx import TensorProto, helper
 
     graph = model.graph
     del graph.input[:]
-    blocks = (
-        ("numbers", TensorProto.FLOAT, layout.numbers),
-        ("text", TensorProto.STRING, layout.text),
-    )
-    nodes = []
-    for block, kind, names in blocks:
-        if not names:
+    blocks = {
+        "numbers": (TensorProto.FLOAT, layout.numbers),
+        "text": (TensorProto.STRING, layout.text),
+    }
+    # A feature may be called as a block is: all columns get other names at once.
+    renamed = {
+        name: f"{block}:{place}"
+        for block, (_, names) in blocks.items()
+        for place, name in enumerate(names)
+    }
+    _rename(graph, renamed)
+    for block, (kind, names) in blocks.items():
+        columns = [renamed[name] for name in names]
+        if not columns:
             continue
-        graph.input.append(helper.make_tensor_value_info(block, kind, [None, len(names)]))
-        if len(names) == 1:
-            nodes.append(helper.make_node("Identity", [block], [names[0]]))
-        else:
-            nodes.append(
-                helper.make_node("Split", [block], list(names), axis=1, num_outputs=len(names))
-            )
-    for node in reversed(nodes):
+        graph.input.append(helper.make_tensor_value_info(block, kind, [None, len(columns)]))
+        _read_whole(graph, block, columns)
+        if not any(column in node.input for node in graph.node for column in columns):
+            continue
+        node = helper.make_node("Identity", [block], columns)
+        if len(columns) > 1:
+            node = helper.make_node("Split", [block], columns, axis=1, num_outputs=len(columns))
         graph.node.insert(0, node)
+
+
+def _rename(graph: Any, names: dict[str, str]) -> None:
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = names.get(name, name)
+
+
+def _read_whole(graph: Any, block: str, columns: list[str]) -> None:
+    """Drop the nodes that only put the columns together again: a fifth of a small graph's time."""
+    for node in list(graph.node):
+        if node.op_type == "Concat" and list(node.input) == columns and node.attribute[0].i == 1:
+            _rename(graph, {node.output[0]: block})
+            graph.node.remove(node)
 
 
 def _keep_last_output(model: Any) -> None:

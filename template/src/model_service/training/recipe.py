@@ -78,6 +78,9 @@ def _run(path: Path, name: str) -> Any:
         raise
     except Exception as error:
         raise TrainingError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    finally:
+        # Nothing of it can be found where a version is served: a pickle of it must fail here.
+        del sys.modules[name]
     return module
 
 
@@ -90,6 +93,8 @@ def _gates(folder: Path, module: Any, contract: Contract) -> Sequence[Gate]:
             f'Write for instance GATES = [Gate("{known[0]}", better_than_baseline_by=0.1)].'
         )
     for gate in gates:
+        if not isinstance(gate, Gate):
+            raise TrainingError(f"{folder / 'train.py'}: GATES has {gate!r}, which is no Gate.")
         if gate.metric not in known:
             raise TrainingError(
                 f"{folder / 'train.py'}: {gate.metric!r} is no metric of a {contract.output.type}. "
