@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 pytest.register_assert_rewrite("tests.answers")
 
@@ -34,6 +34,8 @@ settings.register_profile(
     deadline=None,
     derandomize=True,
     max_examples=10,
+    # Examples are small as they are drawn; making them smaller takes minutes over HTTP.
+    phases=[Phase.explicit, Phase.generate],
     # The fixtures of one test are the same for all its examples: a version, and a running server.
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

@@ -98,6 +98,10 @@ def test_a_number_that_is_not_json_is_refused(
         (b"\xff\xfe", 400, ""),
         (b"[" * 5000, 400, ""),
     ],
+    ids=[
+        *("no_rows", "object", "null", "no_field", "number_as_row", "null_as_row"),
+        *("list", "cut_off", "not_utf8", "deep"),
+    ],
 )
 def test_a_body_without_rows_is_refused_in_the_shape_of_all_errors(
     version: Found, caller: Caller, body: bytes, status: int, pointer: str
@@ -128,4 +132,3 @@ def test_ten_thousand_rows_are_answered_and_one_more_than_the_limit_is_refused(
     assert len({answer["prediction_id"] for answer in answers}) == count
     too_many = caller.send(version, [row] * (count + 1 + 100 // size))
     assert too_many.status_code == 413, too_many.text
-

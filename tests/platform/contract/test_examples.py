@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import assume, given, settings
+
 from model_service.contract.contract import Contract, Feature, Output
 from model_service.contract.examples import example_answer, example_rows, example_value
 from model_service.contract.rows import RowReader
@@ -85,10 +86,11 @@ def test_a_made_value_is_clean_and_readable(feature: Feature, value: Any) -> Non
 @pytest.mark.parametrize("count", [2, 3, 7, 40])
 def test_made_probabilities_add_up_and_agree_with_the_value(count: int) -> None:
     answer = example_answer(a_class(*(f"c{i}" for i in range(count))))
-    assert answer.probabilities
-    assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-9)
-    assert min(answer.probabilities.values()) > 0
-    assert answer.value == max(answer.probabilities, key=lambda name: answer.probabilities[name])
+    shares = answer.probabilities
+    assert shares
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-9)
+    assert min(shares.values()) > 0
+    assert answer.value == max(shares, key=lambda name: shares[name])
 
 
 def test_a_made_value_follows_the_thresholds() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from model_service.contract.contract import Contract, Feature, Policy
 from model_service.contract.drafted_feature import readable_range
 from model_service.contract.inference import DraftError, draft_contract
@@ -72,6 +74,125 @@ def test_the_data_passes_the_check_of_its_own_draft() -> None:
     contract = drafted(heavy, "body_mass_g")
     assert contract.output.type == "number"
     assert check_table(heavy, contract).problems == []
+
+
+@pytest.mark.parametrize("target", ["species", "sex", "body_mass_g", "island", "year"])
+def test_a_draft_accepts_every_row_with_a_target_of_its_file(target: str) -> None:
+    table = pd.read_csv(PENGUINS).dropna(subset=[target])
+    check = check_table(table, drafted(PENGUINS, target))
+    assert check.problems == []
+    assert len(check.read.values) == len(table)
+
+
+NASTY: dict[str, tuple[str, Callable[[int], str]]] = {
+    "names": ("größe in m²,ort/stadt,yes, b ", lambda i: f"{i},{'ab'[i % 2]},{i % 7},{i % 3}"),
+    "mixed": ("a", lambda i: f"{'abc' if i % 3 else i}"),
+    "nothing": ("a", lambda _: ""),
+    "negative": ("a,b", lambda i: f"{-i * 1.5},{i - 20}"),
+    "huge": ("a,b", lambda i: f"{2**70 + i * 3},{2**60 + i * 3}"),
+    "huge with gaps": ("a", lambda i: f"{2**60 + i * 3}" if i % 2 else ""),
+    "large": ("a", lambda i: f"{2**52 + i * 3}"),
+    "tiny": ("a,b", lambda i: f"{i}e-300,{i}e300"),
+    "booleans": ("a,b", lambda i: f"{('true', 'FALSE')[i % 2]},{('True', '', 'False')[i % 3]}"),
+    "words of YAML": ("no,null", lambda i: f"{('yes', 'no', '~')[i % 3]},{('1', 'x')[i % 2]}"),
+    "gaps": ("a,b", lambda i: f"{'' if i % 2 else i},{'' if i % 5 else 'x'}"),
+    "blanks": ("a", lambda i: f"{' ' if i % 2 else 'x'}"),
+    "moments": ("a", lambda i: f"2026-01-{i % 28 + 1:02d}T12:00:00+01:00"),
+    "quotes": ("a", lambda i: '"say ""hi"", # no: {}"' if i % 2 else "'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NASTY)
+@pytest.mark.parametrize("target", ["label", "flag", "measure"])
+def test_a_draft_accepts_every_row_of_a_nasty_file(name: str, target: str, tmp_path: Path) -> None:
+    head, row = NASTY[name]
+    lines = [
+        f"{row(i)},{i}.25,{'' if i % 9 == 0 else ('yes', 'no', '3')[i % 3]},"
+        f"{('true', 'false')[i % 2]},{i * 3.5}"
+        for i in range(60)
+    ]
+    path = tmp_path / "data.csv"
+    path.write_text("\n".join([f"{head},x,label,flag,measure", *lines]), "utf-8")
+    table = pd.read_csv(path).dropna(subset=[target])
+    check = check_table(table, drafted(path, target))
+    assert check.problems == []
+    assert len(check.read.values) == len(table)
+
+
+def test_dates_in_a_file_are_accepted_once_load_does_what_the_draft_says(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("day,y\n" + "".join(f"2026-01-{i + 1},{i}.5\n" for i in range(9, 28)), "utf-8")
+    text = draft_contract(path, "y", "drafted")
+    assert "load() needs pd.to_datetime(frame['day'], utc=True)" in text
+    table = pd.read_csv(path)
+    contract = parse_contract(text, PATH)
+    assert check_table(table, contract).problems
+    table["day"] = pd.to_datetime(table["day"], utc=True)
+    assert check_table(table, contract).problems == []
+
+
+def test_rows_without_a_target_are_left_out() -> None:
+    table = pd.DataFrame(
+        {
+            "count": [1.0, 2.0, 5.0] * 10 + [None, 900.0],
+            "city": ["a", "b", "a"] * 10 + [None, "c"],
+            "gone": [None] * 30 + [1, 2],
+            "y": [0.5 * i for i in range(30)] + [None, None],
+        }
+    )
+    text = draft_contract(table, "y", "drafted")
+    contract = parse_contract(text, PATH)
+    assert contract.feature_names == ("count", "city")
+    count, city = contract.features
+    assert (count.type, count.maximum, count.on_missing.action) == ("integer", 6, "reject")
+    assert city.categories == ("a", "b")
+    assert "name: y  # missing in 2 rows" in text
+
+
+@pytest.mark.parametrize("kind", ["Int64", "string", "category", "boolean"])
+def test_rows_without_a_target_are_found_in_every_kind_of_column(kind: str) -> None:
+    table = pd.DataFrame({"x": [0.5 * i for i in range(40)]}, index=[0, 1] * 20)
+    label = [1, 0, None, 1] * 10
+    texts = [None if one is None else str(one) for one in label]
+    values = label if kind in ("Int64", "boolean") else texts
+    table["y"] = pd.array(values, dtype=kind)
+    text = draft_contract(table, "y", "drafted")
+    assert "# missing in 10 rows" in text
+    expected = ("False", "True") if kind == "boolean" else ("0", "1")
+    assert parse_contract(text, PATH).output.classes == expected
+
+
+def test_classes_that_became_decimals_are_told() -> None:
+    table = frame(z=["a", "b"] * 20).assign(y=[1, 0, None, 1] * 10)
+    text = draft_contract(table, "y", "drafted")
+    contract = parse_contract(text, PATH)
+    assert contract.output.classes == ("0.0", "1.0")
+    assert "type: class  # decimals as in the data: .astype(int) in load()" in text
+    assert check_table(table.dropna(subset=["y"]), contract).problems == []
+
+
+def test_a_target_that_is_almost_a_column_is_suggested() -> None:
+    with pytest.raises(DraftError, match="Did you mean 'species'") as refused:
+        draft_contract(PENGUINS, "specis", "penguins")
+    assert "island" in str(refused.value)
+
+
+def test_parquet_is_read_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "penguins.parquet"
+    monkeypatch.setattr(pd, "read_parquet", {path: pd.read_csv(PENGUINS)}.__getitem__)
+    text = draft_contract(path, "species", "penguins")
+    assert text == draft_contract(PENGUINS, "species", "penguins")
+
+
+def test_parquet_without_its_library_is_refused_with_a_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(_: Path) -> pd.DataFrame:
+        raise ImportError("pyarrow")
+
+    monkeypatch.setattr(pd, "read_parquet", absent)
+    with pytest.raises(DraftError, match="needs pyarrow"):
+        draft_contract(tmp_path / "penguins.parquet", "species", "penguins")
 
 
 def test_the_draft_says_what_it_saw_and_what_it_cannot_know() -> None:
@@ -202,8 +323,11 @@ def test_a_target_of_many_numbers_is_a_number(values: Any) -> None:
         (pd.DataFrame({"a;y": [1]}), ["separated by ';'"]),
         (pd.DataFrame({"y": [1, 2, 3]}), ["only the target"]),
         (pd.DataFrame({"x": [1], "y": [None]}), ["no values"]),
-        (pd.DataFrame({"x": [1], "y": ["a"]}), ["always 'a'", "two values"]),
-        (pd.DataFrame({"x": [None], "y": [1]}), ["No column can be a feature", "x: it has no"]),
+        (pd.DataFrame({"x": [1], "y": [2]}), ["Only one row has a 'y'"]),
+        (pd.DataFrame({"x": [1, 2], "y": [None, 3]}), ["Only one row has a 'y'"]),
+        (pd.DataFrame({"x": [1, 2], "y": ["a", "a"]}), ["always 'a'", "two values"]),
+        (pd.DataFrame({"x": [None] * 2, "y": [1, 2]}), ["No column can be", "x: it has no"]),
+        (pd.DataFrame({"Y ": [1], "label_y": [2]}), ["there are: Y , label_y"]),
         (frame().assign(y=[f"t{i}" for i in range(COUNT)]), ["40 different values"]),
         (frame().assign(y=math.inf), ["infinite"]),
         (pd.DataFrame([[1, 2, 3]], columns=["x", "x", "y"]), ["share a name: x"]),
@@ -239,9 +363,9 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         draft_contract(tmp_path / "none.csv", "y", "drafted")
 
 
-def test_one_row_is_enough_for_a_draft(tmp_path: Path) -> None:
+def test_two_rows_are_enough_for_a_draft(tmp_path: Path) -> None:
     path = tmp_path / "data.csv"
-    path.write_text("\ufeffgröße in m²,ort/stadt,y\n12,Köln,3.5\n", "utf-8")
+    path.write_text("\ufeffgröße in m²,ort/stadt,y\n12,Köln,3.5\n,,2\n", "utf-8")
     contract = drafted(path)
     assert contract.feature_names == ("größe in m²", "ort/stadt")
     assert contract.examples == ({"größe in m²": 12, "ort/stadt": "Köln"},)
@@ -284,6 +408,8 @@ def test_ranges_are_round_and_keep_their_side_of_zero(
 
 
 @given(st.floats(-1e15, 1e15), st.floats(-1e15, 1e15), st.booleans())
+@example(0.0, 5e-324, False)
+@example(-1e-309, 1e-308, False)
 def test_a_range_holds_the_data(one: float, other: float, whole: bool) -> None:
     low, high = sorted([one, other])
     if whole:

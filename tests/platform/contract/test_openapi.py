@@ -8,16 +8,17 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
 from model_service.contract.contract import Contract, Feature, Output, Policy
 from model_service.contract.openapi import openapi_document
 from model_service.contract.openapi_problems import MEDIA_TYPE, PROBLEM_EXAMPLES
 from model_service.contract.row_schema import feature_schema, row_schema
 from model_service.contract.rows import RowReader
 from model_service.serving import problems
-from openapi_spec_validator import OpenAPIV31SpecValidator
 from tests.platform.contract.contracts_and_rows import contracts, rows
 
 SPECIES = Contract(
@@ -94,6 +95,12 @@ def referred(document: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
     return part
 
 
+def has_short_replacement(feature: Feature) -> bool:
+    value = feature.on_missing.value
+    longest = feature.max_length
+    return longest is None or not isinstance(value, str) or len(value) <= longest
+
+
 @pytest.mark.parametrize("contracts", [(), (SPECIES,), ALL])
 def test_the_document_is_valid(contracts: tuple[Contract, ...]) -> None:
     OpenAPIV31SpecValidator(document_of(*contracts, rows_limit=100)).validate()
@@ -102,6 +109,8 @@ def test_the_document_is_valid(contracts: tuple[Contract, ...]) -> None:
 @settings(max_examples=12, deadline=None)
 @given(contracts())
 def test_the_document_of_any_contract_is_valid_and_plain_json(contract: Contract) -> None:
+    # A contract that is read has no replacement that is too long; a drawn one may.
+    assume(all(has_short_replacement(feature) for feature in contract.features))
     document = document_of(contract)
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     OpenAPIV31SpecValidator(document).validate()
@@ -116,7 +125,7 @@ def test_no_two_operations_or_schemas_can_meet() -> None:
     names = ["m", "m_version", "m_predict", "predict"]
     document = document_of(*(msgspec.structs.replace(MASS, name=name) for name in names))
     identifiers = [operation["operationId"] for operation in operations(document)]
-    assert len(set(identifiers)) == len(identifiers) == 5 + 2 * len(names)
+    assert len(set(identifiers)) == len(identifiers) == 6 + 2 * len(names)
     assert "m.predict" in identifiers
     schemas = [name for name in document["components"]["schemas"] if name.endswith(".Row")]
     assert len(schemas) == len(names)
@@ -131,6 +140,7 @@ def test_every_address_of_the_service_is_there() -> None:
         "/livez",
         "/readyz",
         "/metrics",
+        "/openapi.json",
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+
 from model_service.contract.feature_reading import ACTIONS, COMMON_KEYS, KEYS_OF_TYPE
 from model_service.contract.located_yaml import LocatedYaml
 from model_service.contract.output_reading import COMMON_KEYS as OUTPUT_KEYS
@@ -244,8 +245,8 @@ def test_the_schema_has_the_keys_that_the_reading_knows() -> None:
     assert set(SCHEMA["properties"]["name"]["not"]["enum"]) == RESERVED_NAMES
     for kind, keys in KEYS_OF_TYPE.items():
         assert set(parts[f"feature_{kind}"]["properties"]) == {*COMMON_KEYS, *keys}
-    for kind, keys in OUTPUT_KEYS_OF_TYPE.items():
-        assert set(parts[f"output_{kind}"]["properties"]) == {*OUTPUT_KEYS, *keys}
+    for output, keys in OUTPUT_KEYS_OF_TYPE.items():
+        assert set(parts[f"output_{output}"]["properties"]) == {*OUTPUT_KEYS, *keys}
 
 
 def test_the_schema_has_the_policies_that_the_reading_knows() -> None:

@@ -120,6 +120,8 @@ def readable_range(low: float, high: float, *, whole: bool) -> tuple[float, floa
     span = high - low or abs(high) or 1.0
     if not math.isfinite(span) or abs(low) > LARGEST_INTEGER or abs(high) > LARGEST_INTEGER:
         return None
+    # Nothing that is measured is smaller than this, and below 1e-300 a margin has no logarithm.
+    span = max(span, 1e-100)
     digits = -math.floor(math.log10(span * MARGIN))
     if whole:
         digits = min(digits, 0)
@@ -166,11 +168,12 @@ def _numbers(name: str, present: pd.Series, missing: int) -> DraftedFeature | Le
     values = given[given.abs() != math.inf]
     if values.empty:
         return LeftOut(name, "it has no finite number")
-    reason = _useless(name, present)
+    # Whole numbers of more than 64 bits stay Python's own, in a column of objects.
+    reason = _useless(name, given if present.dtype == object else present)
     if reason:
         return LeftOut(name, reason)
     # pandas reads whole numbers as decimals as soon as one is missing.
-    written_whole = present.dtype.kind in "iu" or missing > 0
+    written_whole = present.dtype.kind in "iuO" or missing > 0
     whole = bool(written_whole and (values % 1 == 0).all())
     low, high = float(values.min()), float(values.max())
     if whole and max(abs(low), abs(high)) > LARGEST_INTEGER:

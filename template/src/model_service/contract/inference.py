@@ -6,6 +6,7 @@ stands as "?". The draft is always a contract without faults.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from model_service.contract.drafted_feature import (
 from model_service.contract.reading import MODEL_NAME, RESERVED_NAMES, parse_contract
 from model_service.contract.rows import RowReader
 from model_service.contract.table import rows_of
+from model_service.contract.value_check import LARGEST_INTEGER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,13 +56,15 @@ class DraftError(Exception):
 def draft_contract(data: Path | pd.DataFrame, target: str, name: str) -> str:
     """Return the text of a `contract.yaml` for data in which the column `target` is predicted.
 
-    `data` is a table, or a CSV or Parquet file. A `name` that no model can have is mended.
+    `data` is a table, or a CSV or Parquet file; its rows without a target are left out. A `name`
+    that no model can have is mended.
 
     Raises:
         DraftError: the data cannot be read, has no such column, or has nothing to learn from.
     """
-    frame = _read(data) if isinstance(data, Path) else data
-    _check(frame, target)
+    whole = _read(data) if isinstance(data, Path) else data
+    _check(whole, target)
+    frame = _with_target(whole.reset_index(drop=True), target)
     model = _model_name(name)
     columns = [frame.iloc[:, index] for index in range(frame.shape[1])]
     studied = [draft_feature(column) for column in columns if column.name != target]
@@ -80,7 +84,7 @@ def draft_contract(data: Path | pd.DataFrame, target: str, name: str) -> str:
             *(line for feature in features for line in _feature_lines(feature)),
             *_left_out_lines(left_out),
             "",
-            *_output_lines(frame[target]),
+            *_output_lines(present_values(frame[target]), missing=len(whole) - len(frame)),
             "",
         ]
     )
@@ -112,15 +116,44 @@ def _check(frame: pd.DataFrame, target: str) -> None:
         twice = sorted({name for name in names if names.count(name) > 1})
         raise DraftError(f"Columns share a name: {', '.join(twice)}. Rename all but one of them.")
     if target in frame.columns:
-        if present_values(frame[target]).empty:
+        count = len(present_values(frame[target]))
+        if count == 0:
             raise DraftError(f"The column {target!r} has no values: there is nothing to learn.")
+        if count == 1:
+            raise DraftError(f"Only one row has a {target!r}: nothing can be learnt from it.")
         return
     separator = next((sign for sign in ";\t|" if len(names) == 1 and sign in names[0]), None)
     hint = (
         f" It seems to be separated by {separator!r}: separate it by commas." if separator else ""
     )
+    close = difflib.get_close_matches(target, names, n=1)
+    if close:
+        hint = f" Did you mean {close[0]!r}?"
     listed = ", ".join(names[:40]) + (", …" if len(names) > 40 else "")
     raise DraftError(f"There is no column {target!r}; there are: {listed or 'none'}.{hint}")
+
+
+def _with_target(frame: pd.DataFrame, target: str) -> pd.DataFrame:
+    """Return the rows that have a target, whole numbers with gaps still as whole numbers.
+
+    pandas reads whole numbers as decimals as soon as one is missing; once the rows with the gaps
+    are gone, nothing would tell.
+    """
+    present = frame.index.isin(present_values(frame[target]).index)
+    if present.all():
+        return frame
+    columns = {
+        name: column.astype("Int64") if name != target and _whole_with_gaps(column) else column
+        for name, column in frame.items()
+    }
+    return type(frame)(columns)[present]
+
+
+def _whole_with_gaps(column: pd.Series) -> bool:
+    if column.dtype.kind != "f" or not column.hasnans:
+        return False
+    values = column.dropna()
+    return bool((values.abs() <= LARGEST_INTEGER).all() and (values % 1 == 0).all())
 
 
 def _model_name(name: str) -> str:
@@ -180,19 +213,20 @@ def _left_out_lines(left_out: Sequence[LeftOut]) -> list[str]:
     ]
 
 
-def _output_lines(target: pd.Series) -> list[str]:
-    present = present_values(target)
-    lines = ["output:", f"  name: {_yaml(str(target.name))}"]
-    if len(present) < len(target):
-        missing = f"missing in {len(target) - len(present)} rows: leave them out in load()"
-        lines[-1] += f"  # {missing}"
+def _output_lines(present: pd.Series, missing: int) -> list[str]:
+    """Return the output for a target that each row has; `missing` rows had none."""
+    lines = ["output:", f"  name: {_yaml(str(present.name))}"]
+    if missing:
+        rows = "1 row: leave it" if missing == 1 else f"{missing} rows: leave them"
+        lines[-1] += f"  # missing in {rows} out in load()"
     if _is_class(present):
         counts = {str(value): int(count) for value, count in present.value_counts().items()}
         classes = sorted(counts, key=_class_order)
         rarest = min(classes, key=lambda label: counts[label])
+        decimals = present.dtype.kind == "f"
         return [
             *lines,
-            "  type: class",
+            "  type: class" + ("  # decimals as in the data: .astype(int) in load()" * decimals),
             f"  classes: {_yaml(classes)}",
             f"  # least frequent: {_comment(rarest)}, {counts[rarest]} of {len(present)} rows",
             "  meaning: What each class means, and what the caller should do with it.",
@@ -255,7 +289,7 @@ def _example_text(frame: pd.DataFrame, contract: Contract) -> str:
     for feature in contract.features:
         if feature.type == "datetime" and first[feature.name].dtype.kind != "M":
             first[feature.name] = date_column(first[feature.name])
-    rows = rows_of(first, contract)
+    rows = rows_of(first.astype(object).where(first.notna(), None), contract)
     read = RowReader(contract).read_rows(rows)
     whole_numbers = {f.name for f in contract.features if f.type == "integer"}
     chosen = [rows[position] for position in read.positions if position not in read.warnings]

@@ -234,12 +234,15 @@ def _service_paths() -> Schema:
     listed = _service_operation("list_models", "Models: versions, aliases, state", "Models")
     live = _service_operation("livez", "Whether the process runs", "Live")
     ready = _service_operation("readyz", "Whether every champion answers", "Ready", 503)
+    document = _service_operation("openapi", "This document", None)
+    document["responses"]["200"] = _answered("OpenAPI 3.1.", {"type": "object"})
     return {
         "/v1/models": {"get": listed},
         "/v1/models/{model}": {"get": described},
         "/livez": {"get": live},
         "/readyz": {"get": ready},
         "/metrics": {"get": metrics},
+        "/openapi.json": {"get": document},
     }
 
 

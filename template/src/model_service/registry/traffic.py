@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import fcntl
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,20 +85,19 @@ def read_traffic(path: Path) -> Traffic:
 
 def promote(path: Path, model: str, version: str, by: str) -> None:
     """Make `version` the champion of `model` and add the change to the history."""
-
-    def champion(entry: ModelTraffic) -> ModelTraffic:
-        at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        history = (*entry.history, Change(at, version, by))[-HISTORY_KEPT:]
-        return msgspec.structs.replace(entry, champion=version, history=history)
-
-    _change(path, model, champion)
+    _change(path, model, lambda entry: _with_champion(entry, version, by))
 
 
 def promote_first(path: Path, model: str, version: str, by: str) -> bool:
-    """Make `version` the champion if the model has none; return whether it is now."""
-    if read_traffic(path).models.get(model, ModelTraffic()).champion is None:
-        promote(path, model, version, by)
-    return read_traffic(path).models[model].champion == version
+    """Make `version` the champion if the model has none; return whether it is now.
+
+    Of two first trainings at once, only one finds no champion.
+    """
+
+    def champion(entry: ModelTraffic) -> ModelTraffic:
+        return entry if entry.champion else _with_champion(entry, version, by)
+
+    return _change(path, model, champion).champion == version
 
 
 def previous_champion(path: Path, model: str) -> str:
@@ -115,19 +115,31 @@ def previous_champion(path: Path, model: str) -> str:
     return entry.previous_champion
 
 
-def _change(path: Path, model: str, change: Callable[[ModelTraffic], ModelTraffic]) -> None:
-    with _locked(path):
+def _with_champion(entry: ModelTraffic, version: str, by: str) -> ModelTraffic:
+    at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    history = (*entry.history, Change(at, version, by))[-HISTORY_KEPT:]
+    return msgspec.structs.replace(entry, champion=version, history=history)
+
+
+def _change(path: Path, model: str, change: Callable[[ModelTraffic], ModelTraffic]) -> ModelTraffic:
+    with _locked(path.parent):
         traffic = read_traffic(path)
-        models = {**traffic.models}
-        models[model] = change(models.get(model, ModelTraffic()))
-        stated = msgspec.to_builtins(Traffic(dict(sorted(models.items()))))
-        text = HEADER + yaml.safe_dump(stated, sort_keys=False, allow_unicode=True)
-        write_atomically(path, text.encode())
+        before = traffic.models.get(model, ModelTraffic())
+        after = change(before)
+        if after != before:
+            models = dict(sorted({**traffic.models, model: after}.items()))
+            stated = msgspec.to_builtins(Traffic(models))
+            text = HEADER + yaml.safe_dump(stated, sort_keys=False, allow_unicode=True)
+            write_atomically(path, text.encode())
+    return after
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    # The folder is locked, not the file: the file is replaced by another one.
-    with path.with_name(f".{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def _locked(folder: Path) -> Iterator[None]:
+    # The file cannot be locked, it is replaced by another one; a file beside it would be litter.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)

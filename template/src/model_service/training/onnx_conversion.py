@@ -57,29 +57,30 @@ def _join_inputs(model: Any, layout: InputLayout) -> None:
     from onnx import TensorProto, helper
 
     graph = model.graph
+    # The converter has given the columns names of its own where theirs are no identifiers.
+    given = [column.name for column in graph.input]
     del graph.input[:]
-    blocks = {
-        "numbers": (TensorProto.FLOAT, layout.numbers),
-        "text": (TensorProto.STRING, layout.text),
-    }
+    blocks = (
+        ("numbers", TensorProto.FLOAT, len(layout.numbers)),
+        ("text", TensorProto.STRING, len(layout.text)),
+    )
     # A feature may be called as a block is: all columns get other names at once.
-    renamed = {
-        name: f"{block}:{place}"
-        for block, (_, names) in blocks.items()
-        for place, name in enumerate(names)
+    columns_of = {
+        block: [f"{block}:{place}" for place in range(count)] for block, _, count in blocks
     }
-    _rename(graph, renamed)
-    for block, (kind, names) in blocks.items():
-        columns = [renamed[name] for name in names]
+    joined = [column for columns in columns_of.values() for column in columns]
+    _rename(graph, dict(zip(given, joined, strict=True)))
+    for block, kind, count in blocks:
+        columns = columns_of[block]
         if not columns:
             continue
-        graph.input.append(helper.make_tensor_value_info(block, kind, [None, len(columns)]))
+        graph.input.append(helper.make_tensor_value_info(block, kind, [None, count]))
         _read_whole(graph, block, columns)
         if not any(column in node.input for node in graph.node for column in columns):
             continue
         node = helper.make_node("Identity", [block], columns)
-        if len(columns) > 1:
-            node = helper.make_node("Split", [block], columns, axis=1, num_outputs=len(columns))
+        if count > 1:
+            node = helper.make_node("Split", [block], columns, axis=1, num_outputs=count)
         graph.node.insert(0, node)
 
 
@@ -90,7 +91,7 @@ def _rename(graph: Any, names: dict[str, str]) -> None:
 
 
 def _read_whole(graph: Any, block: str, columns: list[str]) -> None:
-    """Drop the nodes that only put the columns together again: a fifth of a small graph's time."""
+    """Drop nodes that only join the columns again: a seventh of the time of a small graph."""
     for node in list(graph.node):
         if node.op_type == "Concat" and list(node.input) == columns and node.attribute[0].i == 1:
             _rename(graph, {node.output[0]: block})

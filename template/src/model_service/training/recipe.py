@@ -1,4 +1,4 @@
-"""What a model's folder says about its training: `train.py` and `features.py`."""
+"""What `train.py` in a model's folder says: the data, the split, the estimator, the gates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from model_service.contract.contract import Contract
-from model_service.registry.feature_code import FeatureCodeError, Features, features_of
 from model_service.training.gate import CLASS_METRICS, NUMBER_METRICS, Gate
 
 if TYPE_CHECKING:
@@ -26,18 +25,16 @@ class TrainingError(Exception):
 
 
 class Recipe(msgspec.Struct, frozen=True):
-    """The parts of a model's folder that training uses; `feature_source` is what gets frozen."""
+    """The functions and gates of a model's `train.py`."""
 
     load: Callable[[], Any]
     split: Split
     build: Callable[[int], Any]
     gates: Sequence[Gate]
-    features: Features
-    feature_source: bytes
 
 
 def read_recipe(folder: Path, contract: Contract) -> Recipe:
-    """Read `train.py` and `features.py` of a model's folder.
+    """Run `train.py` of a model's folder and take its parts.
 
     Raises:
         TrainingError: a file or a part of it is missing, fails, or asks for an unknown metric.
@@ -46,17 +43,8 @@ def read_recipe(folder: Path, contract: Contract) -> Recipe:
     for needed in ("load", "build"):
         if not callable(getattr(module, needed, None)):
             raise TrainingError(f"{folder / 'train.py'} has no function {needed}().")
-    source = _bytes_of(folder / "features.py")
-    try:
-        features = features_of(
-            source, f"models_{contract.name}_features", str(folder / "features.py")
-        )
-    except FeatureCodeError as error:
-        raise TrainingError(str(error)) from error
     split = getattr(module, "split", None) or _random_split(contract)
-    return Recipe(
-        module.load, split, module.build, _gates(folder, module, contract), features, source
-    )
+    return Recipe(module.load, split, module.build, _gates(folder, module, contract))
 
 
 def _bytes_of(path: Path) -> bytes:

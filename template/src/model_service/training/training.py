@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model_service.contract.contract import Contract
-from model_service.contract.reading import parse_contract, read_contract
-from model_service.contract.rows import RowReader
+from model_service.contract.reading import read_contract
 from model_service.contract.table import check_table
 from model_service.registry.inputs import InputLayout, layout_of
 from model_service.repository import Repository
@@ -18,12 +16,12 @@ from model_service.training.model_file import model_file_of
 from model_service.training.recipe import Recipe, TrainingError, read_recipe
 from model_service.training.version_writing import (
     Fitted,
-    Frozen,
     Report,
     Rows,
     TrainedVersion,
     classes_of,
     dirty_rows,
+    frozen_from,
     original_answers,
     rows_of_table,
     truth_of,
@@ -51,9 +49,9 @@ def train(
     folder = repository.model_folder(name)
     contract = read_contract(folder / "contract.yaml")
     recipe = read_recipe(folder, contract)
-    frozen = frozen_from(folder, recipe)
+    frozen = frozen_from(folder, contract)
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - for estimators that were given no seed of their own
+    np.random.seed(seed)
     data = _load(recipe, folder)
     report(f"{len(data)} rows loaded")
     problems = check_table(data, contract, frozen.reader).problems
@@ -79,7 +77,6 @@ def train(
     )
     fitted = Fitted(
         frozen=frozen,
-        estimator=estimator,
         layout=layout,
         classes=classes,
         file=file,
@@ -94,17 +91,6 @@ def train(
         by="train",
     )
     return write_version(repository, fitted, report)
-
-
-def frozen_from(folder: Path, recipe: Recipe) -> Frozen:
-    """Return what a version keeps of a model's folder, each file read once."""
-    path = folder / "contract.yaml"
-    source = path.read_bytes()
-    contract = parse_contract(source.decode("utf-8"), path)
-    words = folder / "card.md"
-    text = words.read_text(encoding="utf-8") if words.is_file() else ""
-    reader = RowReader(contract)
-    return Frozen(contract, source, recipe.features, recipe.feature_source, text, reader)
 
 
 def _load(recipe: Recipe, folder: Path) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from model_service.contract.rows import ReadRows, RowReader
 from model_service.contract.table import rows_of
 from model_service.files import write_atomically
 from model_service.registry import traffic
-from model_service.registry.feature_code import Features
+from model_service.registry.feature_code import FeatureCodeError, Features, features_of
 from model_service.registry.golden import GoldenPrediction, write_golden
 from model_service.registry.inputs import InputError, InputLayout, check_inputs
 from model_service.registry.loaded_version import LoadedVersion, golden_of
@@ -72,10 +72,10 @@ class Frozen(msgspec.Struct, frozen=True):
 
 
 class Fitted(msgspec.Struct, frozen=True, kw_only=True):
-    """An estimator with the rows that it is judged by, and `reference`: those for the profile."""
+    """A fitted estimator as it is served, and the rows that it is judged by; `reference` are the
+    rows that drift and the baseline are measured against."""
 
     frozen: Frozen
-    estimator: Any
     layout: InputLayout
     classes: tuple[str, ...]
     file: ModelFile
@@ -88,6 +88,33 @@ class Fitted(msgspec.Struct, frozen=True, kw_only=True):
     rows: dict[str, int]
     seed: int
     by: str
+
+
+def frozen_from(folder: Path, contract: Contract) -> Frozen:
+    """Read what a version keeps of a model's folder; what runs is what gets frozen.
+
+    Raises:
+        TrainingError: there is no `features.py`, or it cannot be run.
+    """
+    path = folder / "features.py"
+    words = folder / "card.md"
+    try:
+        source = path.read_bytes()
+        features = features_of(source, f"models_{contract.name}_features", str(path))
+    except FileNotFoundError:
+        raise TrainingError(
+            f"{path} is not there. `new` shows what a model's folder has."
+        ) from None
+    except FeatureCodeError as error:
+        raise TrainingError(str(error)) from error
+    return Frozen(
+        contract,
+        (folder / "contract.yaml").read_bytes(),
+        features,
+        source,
+        words.read_text(encoding="utf-8") if words.is_file() else "",
+        RowReader(contract),
+    )
 
 
 def rows_for(frozen: Frozen, raw: list[dict[str, Any]]) -> Rows:
