@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from hypothesis import assume, given, settings
@@ -20,6 +21,7 @@ from model_service.contract.row_schema import feature_schema, row_schema
 from model_service.contract.rows import RowReader
 from model_service.serving import problems
 from tests.platform.contract.contracts_and_rows import contracts, rows
+from tests.platform.serving.server_process import ServerProcess, stub_server
 
 SPECIES = Contract(
     name="penguin_species",
@@ -276,3 +278,72 @@ def test_the_examples_of_problems_stand_in_the_catalogue() -> None:
     assert body["type"] == problems.type_of("rows-rejected")
     assert set(body) == {*msgspec.structs.asdict(problems.Problem("", "", 0, "", ""))}
     assert "Retry-After" in responses["TooManyRequests"]["headers"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with stub_server(tmp_path_factory.mktemp("documented"), broken=True) as running:
+        yield running
+
+
+def assert_documented(document: dict[str, Any], operation: Any, answer: httpx.Response) -> None:
+    """Assert that status, media type, headers and body of an answer stand in the document."""
+    described = referred(document, operation["responses"][str(answer.status_code)])
+    media_type = answer.headers["content-type"].partition(";")[0]
+    assert "X-Request-Id" in described["headers"]
+    assert answer.headers["x-request-id"]
+    body = answer.text if media_type == "text/plain" else answer.json()
+    assert not faults(document, described["content"][media_type]["schema"], body), body
+
+
+@pytest.mark.parametrize("template", ["/v1/models", "/v1/models/{model}", "/livez", "/readyz",
+                                      "/openapi.json"])  # fmt: skip
+@pytest.mark.parametrize("model", ["sums", "nobody"])
+def test_what_the_service_says_of_itself_is_documented(
+    server: ServerProcess, template: str, model: str
+) -> None:
+    document = server.client.get("/openapi.json").json()
+    operation = document["paths"][template]["get"]
+    assert_documented(document, operation, server.client.get(template.format(model=model)))
+
+
+GOOD: dict[str, Any] = {"a": 1.5, "b": 2, "how": "well"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"rows": [GOOD, {**GOOD, "a": 3}], "entity": "customer 7"}, 200),
+        ({"rows": [{**GOOD, "a": 7000}, {**GOOD, "a": "x"}, {**GOOD, "how": "raise"}]}, 200),
+        ({"rows": [{**GOOD, "a": None}]}, None),
+        ({"rows": [{**GOOD, "a": "x", "c/d~": 1}]}, 422),
+        ({"rows": [3]}, 422),
+        ({"rows": []}, 400),
+        ([], 400),
+        ({"rows": [{**GOOD, "how": "raise"}]}, 500),
+    ],
+)
+@pytest.mark.parametrize("model", ["sums", "kinds"])
+def test_real_answers_have_the_documented_shape(
+    server: ServerProcess, model: str, body: Any, status: int | None
+) -> None:
+    document = server.client.get("/openapi.json").json()
+    path = f"/v1/models/{model}/predict"
+    answer = server.client.post(path, json=body)
+    assert status in (None, answer.status_code), answer.text
+    assert_documented(document, document["paths"][path]["post"], answer)
+    if answer.status_code == 200:
+        path = f"/v1/models/{model}/versions/{{version}}/predict"
+        operation = document["paths"][path]["post"]
+        for version in (answer.json()["version"], "champion", "99"):
+            by_version = server.client.post(path.format(version=version), json=body)
+            assert by_version.status_code == (404 if version == "99" else 200)
+            assert_documented(document, operation, by_version)
+
+
+def test_a_refused_media_type_is_documented(server: ServerProcess) -> None:
+    document = server.client.get("/openapi.json").json()
+    path = "/v1/models/sums/predict"
+    answer = server.client.post(path, content="a=1", headers={"content-type": "text/plain"})
+    assert answer.status_code == 415
+    assert_documented(document, document["paths"][path]["post"], answer)

@@ -232,7 +232,7 @@ def test_a_fault_of_the_output_has_its_line_its_field_and_its_cure(
     assert fault.field == field
     assert words in f"{fault.message} {fault.cure}"
     assert fault.cure
-    assert fault.line == (line_of(text, "output:") if output else 1)
+    assert fault.line == (line_of(text, "output:" if output else "name: house"))
 
 
 @pytest.mark.parametrize("features", ["features: {}\n", "features: [size]\n", ""])

@@ -76,7 +76,7 @@ def train(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every model.")] = False,
     missing: Annotated[
-        bool, typer.Option("--missing", help="Only models that have no version yet.")
+        bool, typer.Option("--missing", help="Only models of which no version answers yet.")
     ] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same predictions.")] = 0,
     allow_pickle: Annotated[
@@ -130,8 +130,15 @@ def _models_to_train(
         stop("There is no model yet. Start one: `new NAME --data your.csv --target COLUMN`.")
     if not missing:
         return chosen
+    from model_service.registry.traffic import read_traffic
+
     registry = registry_of(repository)
-    waiting = [name for name in chosen if not registry.versions(name)]
+    traffic = read_traffic(repository.traffic).models
+    waiting = [
+        name
+        for name in chosen
+        if not registry.versions(name) or name not in traffic or traffic[name].champion is None
+    ]
     if not waiting:
         say(f"{state(True)} Every model has a version already.")
     return waiting

@@ -41,7 +41,7 @@ class Policy(msgspec.Struct, frozen=True):
     value: Value | None = None
 
 
-class Source(msgspec.Struct, frozen=True):
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a feature comes from in production, and who would announce its removal."""
 
     system: str

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from typing import Any, get_args
 
 import msgspec
 
 from model_service.contract.contract import FEATURE_TYPES, Feature, FeatureType, Policy, Source
 from model_service.contract.located_yaml import LocatedYaml, Where, check_keys
-from model_service.contract.value_check import RefusedValueError, check_value
+from model_service.contract.value_check import LARGEST_INTEGER, RefusedValueError, check_value
 
 COMMON_KEYS = ("type", "description", "unit", "source", "sensitive", "example", "on_missing")
 RANGE_KEYS = ("minimum", "maximum", "on_out_of_range")
@@ -33,10 +34,9 @@ LONGEST_NAME = 100
 def read_feature(document: LocatedYaml, where: Where, name: str, stated: Any) -> Feature | None:
     """Return a feature, or None with its faults noted in the document."""
     before = len(document.faults)
-    if not 0 < len(name) <= LONGEST_NAME or any(ord(sign) < 32 for sign in name):
-        document.fault(
-            where, f"{name!r} is no name.", f"At most {LONGEST_NAME} visible characters."
-        )
+    if not 0 < len(name) <= LONGEST_NAME or any(ord(sign) < 32 or sign in '"\\' for sign in name):
+        cure = f"At most {LONGEST_NAME} visible characters, without quotes and backslashes."
+        document.fault(where, f"{name!r} is no name.", cure)
     if not isinstance(stated, dict):
         cure = f'Write "{name}: {{type: number}}" at least.'
         document.fault(where, "A feature must be a mapping.", cure)
@@ -59,7 +59,7 @@ def _check_keys(
 ) -> None:
     fitting = (*COMMON_KEYS, *KEYS_OF_TYPE[kind])
     elsewhere = {key for keys in KEYS_OF_TYPE.values() for key in keys} - set(fitting)
-    for key in elsewhere & set(stated):
+    for key in (key for key in stated if key in elsewhere):
         types = [other for other, keys in KEYS_OF_TYPE.items() if key in keys]
         cure = f"It is for {', '.join(types)}: take it out, or change the type."
         document.fault((*where, key), f"{key} does not fit a {kind}.", cure)
@@ -141,8 +141,12 @@ def _bound(document: LocatedYaml, where: Where, value: Any, kind: FeatureType) -
             cure = 'Write it with its offset, such as "2026-01-31T00:00:00Z".'
             document.fault(where, f"{value!r} is no date and time.", cure)
         return moment
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         document.fault(where, f"{value!r} is no number.", "Write a number without quotes.")
+        return None
+    if kind == "integer" and (value != int(value) or abs(value) > LARGEST_INTEGER):
+        cure = "Write a whole number between -2^53 and 2^53."
+        document.fault(where, f"{value!r} is no limit of an integer.", cure)
         return None
     return value
 

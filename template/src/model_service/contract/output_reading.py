@@ -86,7 +86,7 @@ def _thresholds(
         document.fault(where, "thresholds must be a mapping.", "Write {class: probability}.")
         return {}
     for name, share in value.items():
-        if name not in classes:
+        if classes and name not in classes:
             cure = f"Classes: {', '.join(classes)}."
             document.fault((*where, name), f"{name!r} is no class of the output.", cure)
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:

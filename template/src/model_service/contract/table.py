@@ -80,7 +80,7 @@ def _as_json(value: Any) -> Any:
         return _as_json(value.tolist())
     if isinstance(value, list | tuple):
         return [_as_json(item) for item in value]
-    return None if value != value or str(value) == "<NA>" else value
+    return None if str(value) in ("<NA>", "NaT") else value
 
 
 def _fault_problems(read: ReadRows, absent: list[str]) -> list[str]:

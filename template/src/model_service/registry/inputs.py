@@ -29,21 +29,29 @@ class InputLayout(msgspec.Struct, frozen=True):
     text: tuple[str, ...]
 
     def blocks(self, inputs: Inputs) -> tuple[NDArray[np.float32], NDArray[Any]]:
-        """Return the numbers, float32 of shape (rows, numbers), and the text, objects."""
+        """Return the numbers, float32 of shape (rows, numbers), and the text, objects.
+
+        Raises:
+            InputError: an input of the layout is not among `inputs`.
+            ValueError: `inputs` has one that the layout does not have.
+        """
         rows = len(next(iter(inputs.values())))
         numbers = np.empty((rows, len(self.numbers)), dtype=np.float32)
         text = np.empty((rows, len(self.text)), dtype=object)
         number = word = 0
-        for array in inputs.values():
+        for name, array in inputs.items():
             if array.dtype == object:
-                text[:, word] = array
+                text[:, _place(self.text, word, name)] = array
                 word += 1
             elif array.ndim == 1:
-                numbers[:, number] = array
+                numbers[:, _place(self.numbers, number, name)] = array
                 number += 1
             else:
-                numbers[:, number : number + array.shape[1]] = array
+                first = _place(self.numbers, number, f"{name}_0")
+                numbers[:, first : first + array.shape[1]] = array
                 number += array.shape[1]
+        if number != len(self.numbers) or word != len(self.text):
+            raise InputError("features() returned fewer inputs than it did in training.")
         return numbers, text
 
     def frame(self, inputs: Inputs) -> pd.DataFrame:
@@ -82,6 +90,10 @@ def check_inputs(inputs: object, rows: int | None = None) -> None:
     for name, array in inputs.items():
         if not isinstance(array, np.ndarray) or array.ndim not in (1, 2):
             raise InputError(f"features() returned {name!r} that is no array with a value per row.")
+        if array.dtype.kind == "U":
+            raise InputError(
+                f"features() returned {name!r} as fixed-length text: add .astype(object)."
+            )
         if array.dtype.kind not in "biufO" or (array.dtype == object and array.ndim == 2):
             raise InputError(
                 f"features() returned {name!r} as {array.dtype}: turn it into numbers or strings."
@@ -90,6 +102,11 @@ def check_inputs(inputs: object, rows: int | None = None) -> None:
             raise InputError(
                 f"features() returned {len(array)} values of {name!r} for {rows} rows."
             )
+
+
+def _place(names: tuple[str, ...], guess: int, name: str) -> int:
+    """Return where a name stands; nearly always at the guess, for functions keep their order."""
+    return guess if guess < len(names) and names[guess] == name else names.index(name)
 
 
 def _columns(inputs: Inputs) -> Iterator[tuple[str, NDArray[Any]]]:
