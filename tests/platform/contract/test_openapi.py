@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -171,7 +172,9 @@ def test_the_request_has_its_limits() -> None:
     assert faults(document, schema, {"rows": []})
     assert faults(document, schema, {"rows": [{}]})
     assert faults(document, schema, {"row": [SPECIES.examples[0]]})
-    assert not faults(document, schema, {"rows": [SPECIES.examples[0]], "entity": "a"})
+    for entity, refused in (("a", False), (None, False), ("x" * 256, False), ("x" * 257, True)):
+        body = {"rows": [SPECIES.examples[0]], "entity": entity}
+        assert bool(faults(document, schema, body)) == refused
 
 
 def simpler_than_the_truth(contract: Contract, row: dict[str, Any]) -> bool:
@@ -305,6 +308,14 @@ def test_what_the_service_says_of_itself_is_documented(
     document = server.client.get("/openapi.json").json()
     operation = document["paths"][template]["get"]
     assert_documented(document, operation, server.client.get(template.format(model=model)))
+
+
+def test_readiness_is_documented(tmp_path: Path) -> None:
+    with stub_server(tmp_path) as ready:
+        document = ready.client.get("/openapi.json").json()
+        answer = ready.client.get("/readyz")
+    assert answer.status_code == 200
+    assert_documented(document, document["paths"]["/readyz"]["get"], answer)
 
 
 GOOD: dict[str, Any] = {"a": 1.5, "b": 2, "how": "well"}
