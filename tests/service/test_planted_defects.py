@@ -24,6 +24,7 @@ SERVED = "src/model_service/serving/prediction.py"
 VERSION = "registry/every_type/1"
 FEATURES = f"{VERSION}/features.py"
 DIRT = "test_a_dirty_value_gets_an_answer_or_a_reason[every_type-1-{}]"
+GOLDEN = "test_the_golden_predictions_are_answered_as_they_were"
 CHECKED = "if value is None or (value"
 
 
@@ -58,7 +59,7 @@ DEFECTS = [
         "a new category is answered without a warning",
         RULES,
         'warnings.append(RowWarning(feature.name, "unknown_category"',
-        'tuple((RowWarning(feature.name, "unknown_category"',
+        '[].append(RowWarning(feature.name, "unknown_category"',
         DIRT.format("kind-new_category"),
     ),
     Defect(
@@ -170,7 +171,7 @@ DEFECTS = [
         f"{VERSION}/golden.jsonl",
         '"probabilities":{"low":',
         '"probabilities":{"low":1',
-        "test_the_golden_predictions_are_answered_as_they_were",
+        GOLDEN,
     ),
     Defect(
         "serving answers something else than the version does",
@@ -263,6 +264,11 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def outcomes(service: Path, tests: list[str]) -> dict[str, str]:
     """Run these generated tests and return the outcome of each by its name."""
+    return outcomes_in(printed_by(service, tests))
+
+
+def printed_by(service: Path, tests: list[str]) -> str:
+    """Run these generated tests and return what pytest printed."""
     nodes = [f"tests/{_file_of(service, test)}::{test}" for test in tests]
     options = ["-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider", "-rA", "-q"]
     ran = subprocess.run(
@@ -283,8 +289,13 @@ def outcomes(service: Path, tests: list[str]) -> dict[str, str]:
         text=True,
         check=False,
     )
-    found = re.findall(r"^(PASSED|FAILED|ERROR) [^:]+::(\S+)", ran.stdout, re.MULTILINE)
-    assert found, ran.stdout[-3000:] + ran.stderr[-3000:]
+    return ran.stdout + ran.stderr
+
+
+def outcomes_in(printed: str) -> dict[str, str]:
+    """The outcome of each test by its name, from the summary that pytest prints with -rA."""
+    found = re.findall(r"^(PASSED|FAILED|ERROR) [^:]+::(\S+)", printed, re.MULTILINE)
+    assert found, printed[-3000:]
     return {name: outcome for outcome, name in found}
 
 
@@ -333,18 +344,20 @@ def test_a_repository_without_models_fails_and_says_what_to_run(
     sound: Path, tmp_path: Path
 ) -> None:
     service = tmp_path / "service"
-    shutil.copytree(sound, service, ignore=shutil.ignore_patterns("models", "registry"))
+    shutil.copytree(sound, service)
+    shutil.rmtree(service / "models")
+    shutil.rmtree(service / "registry")
     (service / "traffic.yaml").write_text("models: {}\n", encoding="utf-8")
-    tests = ["test_the_golden_predictions_are_answered_as_they_were[no-model]"]
-    assert outcomes(service, tests) == {tests[0]: "FAILED"}
+    printed = printed_by(service, [f"{GOLDEN}[no-model]"])
+    assert outcomes_in(printed) == {f"{GOLDEN}[no-model]": "ERROR"}
+    assert "acme-models new NAME" in printed
 
 
 def test_a_model_without_a_version_fails_and_says_what_to_run(sound: Path, tmp_path: Path) -> None:
     service = tmp_path / "service"
     shutil.copytree(sound, service)
     shutil.copytree(service / "models/a_number", service / "models/another")
-    tests = [
-        "test_the_golden_predictions_are_answered_as_they_were[another-untrained]",
-        "test_the_golden_predictions_are_answered_as_they_were[a_number-1]",
-    ]
-    assert outcomes(service, tests) == {tests[0]: "FAILED", tests[1]: "PASSED"}
+    tests = [f"{GOLDEN}[another-untrained]", f"{GOLDEN}[a_number-1]"]
+    printed = printed_by(service, tests)
+    assert outcomes_in(printed) == {tests[0]: "ERROR", tests[1]: "PASSED"}
+    assert " train another" in printed
