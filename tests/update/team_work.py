@@ -25,9 +25,8 @@ def do_the_work_of_a_team(service: Path) -> None:
     _change(service / "service.yaml", "  port: 8080", "  port: 9090")
     _change(service / "CODEOWNERS", "* @first-owner", "/models/churn/ @ada\n* @first-owner")
     _change(service / "traffic.yaml", "rollback`", "rollback`, as agreed with Ada")
-    churn = service / "models/churn"
-    churn.mkdir()
-    (churn / "features.py").write_text("# ours\n", encoding="utf-8")
+    shutil.copytree(service / "models/penguin_species", service / "models/churn")
+    _change(service / "models/churn/contract.yaml", "name: penguin_species", "name: churn")
     shutil.rmtree(service / "models/penguin_mass")
 
 
