@@ -55,5 +55,5 @@ def baseline_of(
     classes = contract.output.classes
     counts = np.array([sum(label == name for label in training_truth) for name in classes])
     shares: NDArray[Any] = np.tile(counts / counts.sum(), (len(truth), 1))
-    most = classes[int(counts.argmax())]
+    most = classes[int(np.argmax(counts))]
     return metrics_of(contract, Predictions([most] * len(truth), shares), truth)

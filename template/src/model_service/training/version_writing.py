@@ -201,7 +201,8 @@ def original_answers(
     for position, row in enumerate(rows.raw):
         one = rows_for(frozen, [row])
         try:
-            good = np.isfinite(answers_of(estimator, layout.frame(one.inputs), has_classes)).all()
+            given = answers_of(estimator, layout.frame(one.inputs), has_classes)
+            good = bool(np.isfinite(given).all())
         except Exception as error:  # noqa: BLE001 - it is told
             good, problem = False, f"{type(error).__name__}: {error}"
         if not good:
