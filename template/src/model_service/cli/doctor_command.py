@@ -14,7 +14,14 @@ import msgspec
 import typer
 
 from model_service.cli.ownership import edited_template_files
-from model_service.cli.terminal import NOT_IN_ORDER, literal, say_json, say_table, state
+from model_service.cli.terminal import (
+    NOT_IN_ORDER,
+    command_line,
+    literal,
+    say_json,
+    say_table,
+    state,
+)
 
 if TYPE_CHECKING:
     from model_service.repository import Repository
@@ -126,12 +133,14 @@ def _models(repository: Repository) -> Iterator[Finding]:
         try:
             read_contract(path)
         except ContractError as error:
-            yield Finding(name, False, f"{len(error.faults)} faults: see `contract check {name}`.")
+            see = command_line(f"contract check {name}")
+            yield Finding(name, False, f"{len(error.faults)} faults: see {see}.")
             continue
         if not versions:
-            yield Finding(name, None, f"no version yet: `train {name}`")
+            yield Finding(name, None, f"no version yet: {command_line(f'train {name}')}")
         elif entry is None or entry.champion not in versions:
-            yield Finding(name, False, f"no champion: `promote {name} {versions[-1]}`")
+            promote = command_line(f"promote {name} {versions[-1]}")
+            yield Finding(name, False, f"no champion: {promote}")
         else:
             yield Finding(name, True, f"version {entry.champion} of {len(versions)} answers")
 
@@ -154,13 +163,13 @@ def _template(repository: Repository, online: bool) -> Iterator[Finding]:
 def _newer_template(repository: Repository) -> Finding:
     from model_service.cli.update_command import COPIER
 
-    command = [*COPIER, "check-update", "--quiet", str(repository.root)]
+    asking = [*COPIER, "check-update", "--quiet", str(repository.root)]
     try:
-        code = subprocess.run(command, capture_output=True, timeout=120, check=False).returncode  # noqa: S603
+        code = subprocess.run(asking, capture_output=True, timeout=120, check=False).returncode  # noqa: S603
     except subprocess.TimeoutExpired:
         code = -1
     if code == 0:
         return Finding("template", True, "the newest version")
     if code == 2:
-        return Finding("template", None, "there is a newer version: see `update`")
+        return Finding("template", None, f"there is a newer version: {command_line('update')}")
     return Finding("template", None, "could not ask for a newer version: is its address reachable?")

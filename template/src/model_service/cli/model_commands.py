@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_service.cli.terminal import NOT_IN_ORDER, literal, say, say_plainly, state, stop
+from model_service.cli.terminal import (
+    NOT_IN_ORDER,
+    START_ONE,
+    command_line,
+    literal,
+    say,
+    say_plainly,
+    state,
+    stop,
+)
 
 if TYPE_CHECKING:
     from model_service.repository import Repository
@@ -92,6 +101,6 @@ def check(
         else:
             say(f"{state(True)} [bold]{name}[/] {len(contract.features)} features")
     if not chosen:
-        say(f"{state(None)} No model yet: `new NAME --data your.csv --target COLUMN`.")
+        say(f"{state(None)} No model yet. Start one: {command_line(START_ONE)}.")
     if faults:
         raise SystemExit(NOT_IN_ORDER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 DONE = 0
 NOT_IN_ORDER = 1
 CANNOT_RUN = 2
+START_ONE = "new NAME --data your.csv --target COLUMN"
 EXIT_CODES = """\
 Exit codes: 0 done and in order; 1 done, and something is not in order (a fault in a contract, \
 a gate that was missed, an answer that changed, a conflict); 2 it could not run (the message says \
@@ -22,6 +24,11 @@ def say(text: str = "") -> None:
     from rich.console import Console
 
     Console(highlight=False, soft_wrap=True).print(text)
+
+
+def command_line(words: str) -> str:
+    """Return what to type next, under the name that the service's command was called by."""
+    return f"`{Path(sys.argv[0]).name} {words}`"
 
 
 def say_plainly(text: str) -> None:

@@ -10,6 +10,8 @@ import typer
 
 from model_service.cli.terminal import (
     NOT_IN_ORDER,
+    START_ONE,
+    command_line,
     literal,
     say,
     say_json,
@@ -59,8 +61,8 @@ def champion_of(repository: Repository, name: str) -> str:
     if entry is None or entry.champion is None:
         _known_model(repository, name)
         stop(
-            f"{name} has no champion. Train it (`train {name}`), "
-            f"or choose a version (`promote {name} VERSION`)."
+            f"{name} has no champion. Train it ({command_line(f'train {name}')}), "
+            f"or choose a version ({command_line(f'promote {name} VERSION')})."
         )
     return entry.champion
 
@@ -68,7 +70,8 @@ def champion_of(repository: Repository, name: str) -> str:
 def _known_model(repository: Repository, name: str) -> None:
     names = repository.model_names()
     if name not in names and not registry_of(repository).versions(name):
-        stop(f"There is no model {name!r}. Models: {', '.join(names) or 'none yet, see `new`'}.")
+        known = ", ".join(names) or f"none yet, see {command_line('new --help')}"
+        stop(f"There is no model {name!r}. Models: {known}.")
 
 
 def train(
@@ -112,7 +115,8 @@ def train(
         champion = champion_of(repository, name)
         say(f"  {state(True)} version {trained.version} ({trained.format}): {trained.folder}")
         if champion != trained.version:
-            say(f"    Version {champion} still answers: `promote {name} {trained.version}`.")
+            promote = command_line(f"promote {name} {trained.version}")
+            say(f"    Version {champion} still answers. To change that: {promote}.")
     if failed:
         stop(f"Not trained: {', '.join(failed)}. The reason stands above.", NOT_IN_ORDER)
 
@@ -127,7 +131,7 @@ def _models_to_train(
         _known_model(repository, name)
     chosen = known if every else names
     if not chosen:
-        stop("There is no model yet. Start one: `new NAME --data your.csv --target COLUMN`.")
+        stop(f"There is no model yet. Start one: {command_line(START_ONE)}.")
     if not missing:
         return chosen
     from model_service.registry.traffic import read_traffic
@@ -166,7 +170,7 @@ def list_versions(context: typer.Context, as_json: AsJson = False) -> None:
         [_line(line) for line in found],
     )
     if not found:
-        say("No model yet. Start one: `new NAME --data your.csv --target COLUMN`.")
+        say(f"No model yet. Start one: {command_line(START_ONE)}.")
 
 
 def _version_line(
@@ -193,7 +197,7 @@ def _version_line(
 
 def _line(line: dict[str, Any]) -> tuple[str, ...]:
     if line["version"] is None:
-        return line["model"], "-", f"train it: `train {line['model']}`", "", "", ""
+        return line["model"], "-", f"train it: {command_line('train ' + line['model'])}", "", "", ""
     role = "[green]champion[/]" if line["alias"] else "pinned" if line["pinned"] else ""
     if "fault" in line:
         return line["model"], line["version"], role, "", "", f"[red]{literal(line['fault'])}[/]"
@@ -251,7 +255,7 @@ def verify(
         for difference in differences[:10]:
             say(f"    {literal(difference)}")
     if not checked:
-        stop("There is no version to verify. Train a model first: `train --all`.")
+        stop(f"There is no version to verify. Train a model first: {command_line('train --all')}.")
     if any(result["differences"] for result in checked):
         raise SystemExit(NOT_IN_ORDER)
 
