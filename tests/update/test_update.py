@@ -56,7 +56,8 @@ def team_files(service: Path) -> dict[str, bytes]:
 
 def other_files(service: Path) -> dict[str, bytes]:
     """The rest, without the commit of the template that the answers hold."""
-    files = {name: text for name, text in tree(service).items() if name not in team_files(service)}
+    of_the_team = team_files(service)
+    files = {name: text for name, text in tree(service).items() if name not in of_the_team}
     answers = files[".copier-answers.yml"]
     files[".copier-answers.yml"] = re.sub(rb"(?m)^_commit: .*\n", b"", answers)
     return files
@@ -97,12 +98,8 @@ def test_an_edited_service_gets_the_newer_lines_around_its_own(
         if name in {"pyproject.toml", ".gitignore"}:
             ours = (service / name).read_text(encoding="utf-8").replace(f"{line}\n", "")
             (service / name).write_text(ours, encoding="utf-8")
-    edited = {
-        name
-        for name in other_files(fresh)
-        if other_files(service)[name] != other_files(fresh)[name]
-    }
-    assert edited == set()
+    ours, newest = other_files(service), other_files(fresh)
+    assert {name for name in newest if ours[name] != newest[name]} == set()
 
 
 def test_the_example_models_are_not_brought_back(history: Template, service: Path) -> None:
