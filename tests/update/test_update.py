@@ -98,8 +98,8 @@ def test_an_edited_service_gets_the_newer_lines_around_its_own(
         if name in {"pyproject.toml", ".gitignore"}:
             ours = (service / name).read_text(encoding="utf-8").replace(f"{line}\n", "")
             (service / name).write_text(ours, encoding="utf-8")
-    ours, newest = other_files(service), other_files(fresh)
-    assert {name for name in newest if ours[name] != newest[name]} == set()
+    updated, newest = other_files(service), other_files(fresh)
+    assert {name for name in newest if updated[name] != newest[name]} == set()
 
 
 def test_the_example_models_are_not_brought_back(history: Template, service: Path) -> None:
