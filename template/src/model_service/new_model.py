@@ -14,6 +14,7 @@ from model_service.contract.reading import parse_contract
 from model_service.repository import Repository
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+PARQUET = (".parquet", ".pq")
 SCAFFOLD = Path(__file__).parent / "scaffold"
 
 
@@ -45,9 +46,11 @@ def start_model(
     kind = parse_contract(contract, folder / "contract.yaml").output.type
     beside = folder.with_name(f".new-{name}")
     shutil.rmtree(beside, ignore_errors=True)
+    is_parquet = data is not None and data.suffix.lower() in PARQUET
     for source, place in _scaffold_files(repository, kind):
         (beside / place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, beside / place)
+        text = source.read_text(encoding="utf-8")
+        (beside / place).write_text(_reading_parquet(text) if is_parquet else text, "utf-8")
     (beside / "contract.yaml").write_text(contract, encoding="utf-8")
     if data is not None:
         _keep_data(repository, name, data)
@@ -79,8 +82,15 @@ def _scaffold_files(repository: Repository, kind: str) -> list[tuple[Path, str]]
     return [(source, place) for place, source in found.items()]
 
 
+def _reading_parquet(text: str) -> str:
+    return text.replace('{MODEL.name}.csv"', '{MODEL.name}.parquet"').replace(
+        "pd.read_csv(DATA)", "pd.read_parquet(DATA)"
+    )
+
+
 def _keep_data(repository: Repository, name: str, data: Path) -> None:
-    kept = repository.root / "data" / f"{name}.csv"
+    suffix = ".parquet" if data.suffix.lower() in PARQUET else ".csv"
+    kept = repository.root / "data" / f"{name}{suffix}"
     kept.parent.mkdir(exist_ok=True)
     if kept.exists() and not kept.samefile(data):
         raise NewModelError(f"{kept} is there already. Move it away, or choose another name.")

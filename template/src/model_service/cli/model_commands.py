@@ -19,6 +19,7 @@ from model_service.cli.terminal import (
 )
 
 if TYPE_CHECKING:
+    from model_service.contract.contract import Contract
     from model_service.repository import Repository
 
 PANEL = "Models"
@@ -100,7 +101,19 @@ def check(
             say(literal(error))
         else:
             say(f"{state(True)} [bold]{name}[/] {len(contract.features)} features")
+            unknown = _features_of_unknown_source(contract)
+            if unknown:
+                say(f"{state(None)} {name}: who would announce a change of {', '.join(unknown)}?")
+                say('    Their source says "?". Ask, and write down the system and its owner.')
     if not chosen:
         say(f"{state(None)} No model yet. Start one: {command_line(START_ONE)}.")
     if faults:
         raise SystemExit(NOT_IN_ORDER)
+
+
+def _features_of_unknown_source(contract: Contract) -> list[str]:
+    return [
+        feature.name
+        for feature in contract.features
+        if feature.source and "?" in (feature.source.system, feature.source.owner)
+    ]

@@ -62,7 +62,8 @@ class LocatedYaml:
         self._lines.setdefault(where, node.start_mark.line + 1)
         if len(where) > DEEPEST:
             line = self.line(where)
-            raise ContractError([ContractFault(self.path, line, "", "Nested too deeply.", "")])
+            cure = f"No contract needs more than {DEEPEST} levels."
+            raise ContractError([ContractFault(self.path, line, "", "Nested too deeply.", cure)])
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, where)
         if isinstance(node, yaml.SequenceNode):
