@@ -11,6 +11,7 @@ from model_service.cli import (
     doctor_command,
     model_commands,
     service_commands,
+    traffic_commands,
     update_command,
     version_commands,
 )
@@ -31,6 +32,7 @@ app = typer.Typer(
 
 model_commands.add_to(app)
 version_commands.add_to(app)
+traffic_commands.add_to(app)
 service_commands.add_to(app)
 doctor_command.add_to(app)
 update_command.add_to(app)

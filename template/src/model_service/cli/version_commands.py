@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,8 +36,6 @@ def add_to(app: typer.Typer) -> None:
         ("list", list_versions),
         ("show", show),
         ("verify", verify),
-        ("promote", promote),
-        ("rollback", rollback),
     )
     for name, command in commands:
         app.command(name, rich_help_panel=PANEL)(command)
@@ -59,7 +56,7 @@ def champion_of(repository: Repository, name: str) -> str:
 
     entry = read_traffic(repository.traffic).models.get(name)
     if entry is None or entry.champion is None:
-        _known_model(repository, name)
+        known_model(repository, name)
         stop(
             f"{name} has no champion. Train it ({command_line(f'train {name}')}), "
             f"or choose a version ({command_line(f'promote {name} VERSION')})."
@@ -67,7 +64,7 @@ def champion_of(repository: Repository, name: str) -> str:
     return entry.champion
 
 
-def _known_model(repository: Repository, name: str) -> None:
+def known_model(repository: Repository, name: str) -> None:
     names = repository.model_names()
     if name not in names and not registry_of(repository).versions(name):
         known = ", ".join(names) or f"none yet, see {command_line('new --help')}"
@@ -128,7 +125,7 @@ def _models_to_train(
     if every == bool(names):
         stop("Name the models to train, or say --all.")
     for name in names:
-        _known_model(repository, name)
+        known_model(repository, name)
     chosen = known if every else names
     if not chosen:
         stop(f"There is no model yet. Start one: {command_line(START_ONE)}.")
@@ -241,9 +238,9 @@ def verify(
     if every == bool(name):
         stop("Name a model, or say --all.")
     if name:
-        _known_model(repository, name)
+        known_model(repository, name)
     checked = [
-        {"model": model, "version": number, "differences": _differences(registry, model, number)}
+        {"model": model, "version": number, "differences": differences_of(registry, model, number)}
         for model in ([name] if name else registry.models())
         for number in ([version] if version else registry.versions(model))
     ]
@@ -260,44 +257,10 @@ def verify(
         raise SystemExit(NOT_IN_ORDER)
 
 
-def _differences(registry: Registry, model: str, version: str) -> list[str]:
+def differences_of(registry: Registry, model: str, version: str) -> list[str]:
     from model_service.registry.loaded_version import VersionError, load_version
 
     try:
         return load_version(registry.folder(model, version)).replay_golden()
     except VersionError as error:
         return [str(error)]
-
-
-def promote(context: typer.Context, name: Name, version: Annotated[str, typer.Argument()]) -> None:
-    """Let a version answer, once its golden predictions replay; `rollback` undoes it."""
-    from model_service.registry import traffic
-
-    repository: Repository = context.obj
-    _known_model(repository, name)
-    differences = _differences(registry_of(repository), name, version)
-    if differences:
-        stop(f"{name} version {version} may not answer: {'; '.join(differences[:3])}", NOT_IN_ORDER)
-    traffic.promote(repository.traffic, name, version, by=_person())
-    say(f"{state(True)} Version {version} is the champion of {name}.")
-
-
-def rollback(context: typer.Context, name: Name) -> None:
-    """Let the champion before this one answer again, once its golden predictions replay."""
-    from model_service.registry import traffic
-
-    repository: Repository = context.obj
-    champion_of(repository, name)
-    version = traffic.previous_champion(repository.traffic, name)
-    differences = _differences(registry_of(repository), name, version)
-    if differences:
-        stop(f"{name} version {version} may not answer: {'; '.join(differences[:3])}", NOT_IN_ORDER)
-    traffic.promote(repository.traffic, name, version, by=_person())
-    say(f"{state(True)} Version {version} is the champion of {name} again.")
-
-
-def _person() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
