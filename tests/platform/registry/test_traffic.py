@@ -12,10 +12,12 @@ from model_service.registry.traffic import (
     ModelTraffic,
     Traffic,
     TrafficError,
+    canary,
     previous_champion,
     promote,
     promote_first,
     read_traffic,
+    shadow,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +42,11 @@ def test_a_file_that_is_not_there_names_no_model(path: Path) -> None:
         ("models: {a: {champion: latest}}", "champion"),
         ("models: {a: {champion: '../2'}}", "champion"),
         ("models: {a: {pinned: ['0']}}", "pinned"),
+        ("models: {a: {champion: '1', challengers: {'2': 0}}}", "challengers"),
+        ("models: {a: {champion: '1', challengers: {'2': 60, '3': 60}}}", "100 percent"),
+        ("models: {a: {champion: '1', challengers: {'1': 5}}}", "is the champion and"),
+        ("models: {a: {champion: '1', challengers: {'2': 5}, shadows: ['2']}}", "and a shadow"),
+        ("models: {a: {shadows: ['2']}}", "need a champion"),
         ("models: [", "cannot be read"),
         ("models: !!python/name:os.system {}", "cannot be read"),
     ],
@@ -57,7 +64,7 @@ def test_promoting_keeps_the_history_and_the_other_models(path: Path) -> None:
     promote(path, "a", "1", by="anna")
     promote(path, "a", "2", by="ben")
     traffic = read_traffic(path)
-    assert traffic.models["b"] == ModelTraffic("7", ("3",))
+    assert traffic.models["b"] == ModelTraffic("7", pinned=("3",))
     assert traffic.models["b"].served == ("7", "3")
     assert [(c.champion, c.by) for c in traffic.models["a"].history] == [
         ("1", "anna"),
@@ -99,3 +106,56 @@ def test_changes_at_once_are_all_kept_and_leave_no_litter(path: Path) -> None:
         pool.starmap(promote_first, calls)
     assert len(read_traffic(path).models) == 24
     assert [each.name for each in path.parent.iterdir()] == ["traffic.yaml"]
+
+
+def test_a_canary_grows_ends_and_is_remembered(path: Path) -> None:
+    promote(path, "a", "1", by="anna")
+    canary(path, "a", "2", 5, by="ben")
+    assert canary(path, "a", "2", 20, by="ben").challengers == {"2": 20}
+    assert canary(path, "a", "2", 0, by="ben").challengers == {}
+    entry = read_traffic(path).models["a"]
+    assert [dict(line.challengers) for line in entry.history] == [{}, {"2": 5}, {"2": 20}, {}]
+    assert entry.champion == "1"
+
+
+def test_what_becomes_champion_is_no_longer_a_challenger_or_a_shadow(path: Path) -> None:
+    promote(path, "a", "1", by="anna")
+    canary(path, "a", "2", 5, by="anna")
+    shadow(path, "a", "3", by="anna")
+    promote(path, "a", "2", by="anna")
+    promote(path, "a", "3", by="anna")
+    entry = read_traffic(path).models["a"]
+    assert (entry.champion, entry.challengers, entry.shadows) == ("3", {}, ())
+    assert previous_champion(path, "a") == "2"
+
+
+def test_a_shadow_that_becomes_a_challenger_is_no_shadow(path: Path) -> None:
+    promote(path, "a", "1", by="anna")
+    shadow(path, "a", "2", by="anna")
+    entry = canary(path, "a", "2", 1, by="anna")
+    assert (entry.challengers, entry.shadows) == ({"2": 1}, ())
+    assert shadow(path, "a", "3", by="anna").shadows == ("3",)
+    assert shadow(path, "a", "3", by="anna", on=False).shadows == ()
+
+
+@pytest.mark.parametrize(
+    ("version", "percent", "said"),
+    [("1", 5, "champion"), ("2", 101, "100 percent"), ("3", 60, "100 percent")],
+)
+def test_a_canary_that_cannot_be_changes_nothing(
+    path: Path, version: str, percent: float, said: str
+) -> None:
+    promote(path, "a", "1", by="anna")
+    canary(path, "a", "2", 50, by="anna")
+    before = path.read_bytes()
+    with pytest.raises(TrafficError, match=said):
+        canary(path, "a", version, percent, by="anna")
+    assert path.read_bytes() == before
+
+
+def test_without_a_champion_there_is_nothing_to_challenge(path: Path) -> None:
+    with pytest.raises(TrafficError, match="need a champion"):
+        canary(path, "a", "2", 50, by="anna")
+    with pytest.raises(TrafficError, match="need a champion"):
+        shadow(path, "a", "2", by="anna")
+    assert not path.exists()

@@ -44,7 +44,7 @@ def read_golden(content: bytes) -> list[GoldenPrediction]:
 def differences(expected: GoldenPrediction, actual: GoldenPrediction) -> list[str]:
     """Return in words how an answer differs from the golden one; nothing if it agrees."""
     found = []
-    if not _same(expected.value, actual.value):
+    if not is_same(expected.value, actual.value):
         found.append(f"value {actual.value!r} instead of {expected.value!r}")
     before, now = expected.probabilities or {}, actual.probabilities or {}
     if before.keys() != now.keys():
@@ -53,16 +53,17 @@ def differences(expected: GoldenPrediction, actual: GoldenPrediction) -> list[st
         found += [
             f"probability of {name} {now[name]:.6g} instead of {share:.6g}"
             for name, share in before.items()
-            if not _same(share, now[name])
+            if not is_same(share, now[name])
         ]
     if sorted(expected.warnings) != sorted(actual.warnings):
         found.append(f"warnings {list(actual.warnings)} instead of {list(expected.warnings)}")
     return found
 
 
-def _same(expected: Any, actual: Any) -> bool:
+def is_same(expected: Any, actual: Any) -> bool:
+    """Return whether two values of an answer agree within the tolerance of float32."""
     if isinstance(expected, list) and isinstance(actual, list):
-        return len(expected) == len(actual) and all(map(_same, expected, actual))
+        return len(expected) == len(actual) and all(map(is_same, expected, actual))
     if isinstance(expected, float | int) and isinstance(actual, float | int):
         return math.isclose(
             expected, actual, rel_tol=RELATIVE_TOLERANCE, abs_tol=ABSOLUTE_TOLERANCE

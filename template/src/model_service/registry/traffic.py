@@ -16,38 +16,74 @@ import yaml
 from model_service.files import write_atomically
 
 HEADER = """\
-# Which version of each model answers: written by `train` (a model's first version), `promote` and
-# `rollback`. `pinned` versions are loaded as well, for callers that ask for one by its number.
+# Which version of each model answers: written by `train` (a model's first version), `promote`,
+# `rollback`, `canary` and `shadow`; a running service follows it. `challengers` get a percentage of
+# the requests that name no version, `shadows` are asked as well and their answers only compared,
+# `pinned` versions are loaded for callers that ask for one by its number.
 """
 HISTORY_KEPT = 50
 
 Version = Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,8}$")]
+Percentage = Annotated[float, msgspec.Meta(gt=0, le=100)]
 
 
 class TrafficError(Exception):
     """`traffic.yaml` is not understood, or cannot be changed as asked."""
 
 
-class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One line of the history: since when which version was champion, and by whose command."""
+class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One line of the history: since when which versions answered, and by whose command."""
 
     at: str
     champion: Version
     by: str
+    challengers: dict[Version, Percentage] = {}
+    shadows: tuple[Version, ...] = ()
 
 
-class ModelTraffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The versions of one model that are loaded."""
+class ModelTraffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The versions of one model that are loaded.
+
+    `challengers` says which percentage of the requests that name no version each of them answers.
+    """
 
     champion: Version | None = None
+    challengers: dict[Version, Percentage] = {}
+    shadows: tuple[Version, ...] = ()
     pinned: tuple[Version, ...] = ()
     history: tuple[Change, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse roles that contradict each other."""
+        if (self.challengers or self.shadows) and self.champion is None:
+            raise ValueError("challengers and shadows need a champion")
+        for role in ("challengers", "shadows"):
+            if self.champion in getattr(self, role):
+                raise ValueError(f"version {self.champion} is the champion and in {role}")
+        both = sorted({*self.challengers} & {*self.shadows})
+        if both:
+            raise ValueError(f"version {both[0]} is a challenger and a shadow")
+        if sum(self.challengers.values()) > 100:
+            raise ValueError("the challengers get more than 100 percent")
 
     @property
     def served(self) -> tuple[str, ...]:
         """Every version that is loaded, the champion first."""
         first = (self.champion,) if self.champion else ()
-        return first + tuple(v for v in dict.fromkeys(self.pinned) if v != self.champion)
+        return tuple(dict.fromkeys((*first, *self.challengers, *self.shadows, *self.pinned)))
+
+    def roles_of(self, version: str) -> tuple[str, ...]:
+        """Return what a version is here, in the words of `traffic.yaml`."""
+        roles = []
+        if version == self.champion:
+            roles.append("champion")
+        if version in self.challengers:
+            roles.append(f"challenger {self.challengers[version]:g}%")
+        if version in self.shadows:
+            roles.append("shadow")
+        if version in self.pinned:
+            roles.append("pinned")
+        return tuple(roles)
 
     @property
     def previous_champion(self) -> str | None:
@@ -78,8 +114,8 @@ def read_traffic(path: Path) -> Traffic:
         return msgspec.convert(stated, Traffic)
     except msgspec.ValidationError as error:
         raise TrafficError(
-            f"{path}: {error}. A model has the fields champion, pinned and history, and a version "
-            'is a number in quotes, such as champion: "2".'
+            f"{path}: {error}. A model has the fields champion, challengers, shadows, pinned and "
+            'history, and a version is a number in quotes, such as champion: "2".'
         ) from None
 
 
@@ -115,17 +151,64 @@ def previous_champion(path: Path, model: str) -> str:
     return entry.previous_champion
 
 
+def canary(path: Path, model: str, version: str, percent: float, by: str) -> ModelTraffic:
+    """Let `version` answer a percentage of the requests; 0 ends it. Return what holds then.
+
+    Raises:
+        TrafficError: the model has no champion, the version is it, or there is not so much left.
+    """
+
+    def changed(entry: ModelTraffic) -> ModelTraffic:
+        challengers = {v: share for v, share in entry.challengers.items() if v != version}
+        if percent > 0:
+            challengers[version] = percent
+        shadows = tuple(v for v in entry.shadows if v != version or percent <= 0)
+        after = msgspec.structs.replace(entry, challengers=challengers, shadows=shadows)
+        return _recorded(after, by) if after != entry else entry
+
+    return _change(path, model, changed)
+
+
+def shadow(path: Path, model: str, version: str, by: str, *, on: bool = True) -> ModelTraffic:
+    """Ask `version` as well and only compare its answers, or stop to. Return what holds then.
+
+    Raises:
+        TrafficError: the model has no champion, or the version answers already.
+    """
+
+    def changed(entry: ModelTraffic) -> ModelTraffic:
+        shadows = tuple(v for v in entry.shadows if v != version) + ((version,) if on else ())
+        after = msgspec.structs.replace(entry, shadows=shadows)
+        return _recorded(after, by) if after != entry else entry
+
+    return _change(path, model, changed)
+
+
 def _with_champion(entry: ModelTraffic, version: str, by: str) -> ModelTraffic:
+    """Make a version champion; what it was before, it is no longer."""
+    challengers = {v: share for v, share in entry.challengers.items() if v != version}
+    shadows = tuple(v for v in entry.shadows if v != version)
+    after = msgspec.structs.replace(
+        entry, champion=version, challengers=challengers, shadows=shadows
+    )
+    return _recorded(after, by)
+
+
+def _recorded(entry: ModelTraffic, by: str) -> ModelTraffic:
+    """Return the entry with a line in its history that says what holds now."""
     at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    history = (*entry.history, Change(at, version, by))[-HISTORY_KEPT:]
-    return msgspec.structs.replace(entry, champion=version, history=history)
+    line = Change(at, entry.champion or "", by, entry.challengers, entry.shadows)
+    return msgspec.structs.replace(entry, history=(*entry.history, line)[-HISTORY_KEPT:])
 
 
 def _change(path: Path, model: str, change: Callable[[ModelTraffic], ModelTraffic]) -> ModelTraffic:
     with _locked(path.parent):
         traffic = read_traffic(path)
         before = traffic.models.get(model, ModelTraffic())
-        after = change(before)
+        try:
+            after = change(before)
+        except ValueError as error:
+            raise TrafficError(f"{model}: {error}. Nothing was changed.") from None
         if after != before:
             models = dict(sorted({**traffic.models, model: after}.items()))
             stated = msgspec.to_builtins(Traffic(models))

@@ -19,13 +19,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from model_service.contract.contract import Contract
 from model_service.contract.openapi import openapi_document
-from model_service.registry.traffic import read_traffic
 from model_service.repository import Repository
 from model_service.serving.docs_page import docs_page, index_page
 from model_service.serving.loaded_models import (
     LoadedModels,
     ModelState,
-    VersionLoader,
     VersionState,
 )
 from model_service.serving.logs import LogWriter, request_line
@@ -39,8 +37,11 @@ from model_service.serving.predict_endpoint import (
 from model_service.serving.prediction import Identifiers
 from model_service.serving.problems import MEDIA_TYPE, ProblemError, problem_of_status
 from model_service.serving.request_body import read_head
+from model_service.serving.version_loader import VersionLoader
 from model_service.settings import Settings
 
+SECONDS_BETWEEN_LOOKS = 0.2
+"""At `traffic.yaml`; a change is followed at the second look that finds it."""
 QUIET_ROUTES = ("/livez", "/readyz", "/metrics")
 """Routes that machines ask every few seconds; only their failures are logged."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -79,9 +80,12 @@ class Service(Starlette):
         self.log = LogWriter(log_stream, settings.name)
         self.is_draining = False
         self._on_loaded = on_loaded
-        traffic = read_traffic(repository.traffic)
-        self.loader = VersionLoader(settings, repository, traffic, lambda: self.metrics, self.log)
-        self.metrics = Metrics(lambda: self.loader.current.statuses(), lambda: self.log.dropped)
+        self.loader = VersionLoader(settings, repository, lambda: self.metrics, self.log)
+        self.metrics = Metrics(
+            lambda: self.loader.current.statuses(),
+            lambda: self.log.dropped,
+            lambda: self.loader.traffic_fault is None,
+        )
         self._identifiers = Identifiers()
         self._predict = PredictEndpoint(
             self.loader, settings.limits, self.metrics, self.log, self._identifiers
@@ -112,11 +116,14 @@ class Service(Starlette):
                 return
         await self._observed(scope, receive, send)
 
-    async def load(self) -> None:
-        """Load every version that traffic.yaml names, in a thread."""
+    async def load_and_follow(self) -> None:
+        """Load every version that traffic.yaml names, in a thread, and follow its changes."""
         await asyncio.to_thread(self.loader.load)
         if self._on_loaded is not None:
             self._on_loaded(self.loader.current)
+        while True:
+            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+            await asyncio.to_thread(self.loader.follow)
 
     async def _observed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer by the framework, with a request id, a metric and a log line."""
@@ -181,7 +188,8 @@ class Service(Starlette):
 
     async def _models(self, _: Request) -> Response:
         models = self.loader.current.models.values()
-        return _json({"models": [_described(model) for model in models]})
+        described = [_described(model) for model in models]
+        return _json({"traffic_fault": self.loader.traffic_fault, "models": described})
 
     async def _model(self, request: Request) -> Response:
         return _json(_described(self.loader.current.find(request.path_params["model"])))
@@ -258,7 +266,7 @@ class _Get(Route):
 @asynccontextmanager
 async def _lifespan(app: Service) -> AsyncIterator[None]:
     app.log.start()
-    loading = asyncio.create_task(app.load())
+    loading = asyncio.create_task(app.load_and_follow())
     try:
         yield
     finally:
@@ -306,6 +314,8 @@ def _described(model: ModelState) -> dict[str, Any]:
         "state": model.state,
         "reason": _reason_of(model),
         "aliases": dict(model.aliases),
+        "challengers": dict(model.challengers),
+        "shadows": model.shadows,
         "versions": [_described_version(model, state) for state in model.versions.values()],
     }
 

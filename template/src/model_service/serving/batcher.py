@@ -11,6 +11,7 @@ import asyncio
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -93,6 +94,8 @@ class Batcher:
         self._rows_held = 0
         self._flush_is_due = False
         self._thread = _ModelThread(name)
+        # A version that is no longer served ends its thread once no request holds it any more.
+        weakref.finalize(self, self._thread.close)
         self._thread_is_busy = False
 
     @property

@@ -1,43 +1,44 @@
-"""The versions that `traffic.yaml` names: loaded, replayed, and each with its state and why.
+"""The versions that `traffic.yaml` names, each with its state and why, as one snapshot.
 
-`LoadedModels` is a snapshot that never changes; `VersionLoader.current` is swapped for a new one
-whenever a version becomes ready or fails. A request keeps the snapshot it began with.
+`LoadedModels` never changes; `VersionLoader.current` is swapped for a new one whenever a version
+becomes ready or fails, or `traffic.yaml` changes. A request keeps the snapshot it began with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import msgspec
 
-from model_service.registry.loaded_version import LoadedVersion, VersionError, load_version
-from model_service.registry.registry import Registry
-from model_service.registry.traffic import Traffic
-from model_service.repository import Repository
+from model_service.registry.loaded_version import LoadedVersion
 from model_service.serving.batcher import Batcher
-from model_service.serving.logs import LogWriter, event_line, failure_line
-from model_service.serving.metrics import Metrics, VersionMeters, VersionStatus
+from model_service.serving.metrics import VersionMeters, VersionStatus
 from model_service.serving.problems import ProblemError
-from model_service.settings import Settings
+from model_service.serving.routing import Routing
+from model_service.serving.shadow import Shadow
 
 VersionPhase = Literal["loading", "ready", "failed", "not_served"]
 ModelPhase = Literal["loading", "ready", "failed", "untrained"]
 CHAMPION = "champion"
+CHALLENGER = "challenger"
+SHADOW = "shadow"
 
 
 class ServedVersion:
-    """A version that answers: what was loaded, its batcher and its meters."""
+    """A version that answers: what was loaded, its batcher, its meters, and it as a shadow."""
 
-    __slots__ = ("batcher", "classes", "loaded", "meters", "model", "version")
+    __slots__ = ("batcher", "classes", "loaded", "meters", "model", "shadow", "version")
 
-    def __init__(self, loaded: LoadedVersion, batcher: Batcher, meters: VersionMeters) -> None:
+    def __init__(
+        self, loaded: LoadedVersion, batcher: Batcher, meters: VersionMeters, shadow: Shadow
+    ) -> None:
         self.model = loaded.model
         self.version = loaded.version
         self.loaded = loaded
         self.batcher = batcher
         self.meters = meters
+        self.shadow = shadow
         self.classes = loaded.contract.output.classes
 
 
@@ -59,12 +60,17 @@ class VersionState(msgspec.Struct, frozen=True):
 
 
 class ModelState(msgspec.Struct, frozen=True):
-    """A model with its aliases and the versions of the registry."""
+    """A model with its aliases and the versions of the registry.
+
+    `challengers` maps versions to their percentage of the requests that name no version.
+    """
 
     name: str
     aliases: Mapping[str, str]
     versions: Mapping[str, VersionState]
     reason: str | None = None
+    challengers: Mapping[str, float] = {}
+    shadows: tuple[str, ...] = ()
 
     @property
     def champion(self) -> VersionState | None:
@@ -92,6 +98,11 @@ class ModelState(msgspec.Struct, frozen=True):
         """Return the aliases that stand for `version`."""
         return tuple(alias for alias, number in self.aliases.items() if number == version)
 
+    def served(self, version: str) -> ServedVersion | None:
+        """Return a version if it answers."""
+        state = self.versions.get(version)
+        return state.served if state else None
+
 
 class LoadedModels:
     """One snapshot of every model. Nothing in it changes."""
@@ -99,6 +110,7 @@ class LoadedModels:
     def __init__(self, models: Mapping[str, ModelState]) -> None:
         self.models = models
         self._doors = dict(_doors(models))
+        self.routings = dict(_routings(models))
 
     @property
     def is_ready(self) -> bool:
@@ -191,110 +203,21 @@ def _doors(
                     yield (model.name, None), Resolved(state.served, alias)
 
 
-class VersionLoader:
-    """Loads versions one after the other, outside the event loop. `current` is the snapshot."""
+def _routings(models: Mapping[str, ModelState]) -> Iterator[tuple[str, Routing[Resolved]]]:
+    """Yield how the requests without a version are shared out, where more than one version answers.
 
-    def __init__(
-        self,
-        settings: Settings,
-        repository: Repository,
-        traffic: Traffic,
-        metrics: Callable[[], Metrics],
-        log: LogWriter,
-    ) -> None:
-        self._settings = settings
-        self._registry = Registry(registry_folder(settings, repository))
-        self._metrics = metrics
-        self._log = log
-        self.current = LoadedModels(_named(settings, repository, self._registry, traffic))
-
-    def load(self) -> None:
-        """Load every version that is still `loading`. One that fails never stops another."""
-        for model in self.current.models.values():
-            for state in model.versions.values():
-                if state.state == "loading":
-                    loaded = self._load_one(model.name, state.version)
-                    self.current = self.current.replacing(model.name, loaded)
-
-    def close(self) -> None:
-        """Let the threads of all versions end."""
-        for model in self.current.models.values():
-            for state in model.versions.values():
-                if state.served is not None:
-                    state.served.batcher.close()
-
-    def _load_one(self, model: str, version: str) -> VersionState:
-        try:
-            served = self._serve(model, version)
-        except VersionError as error:
-            state = VersionState(version, "failed", str(error), error.code)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the others serve
-            reason = f"{type(error).__name__}: {error}"
-            state = VersionState(version, "failed", reason, "unexpected")
-        else:
-            self._log.append(event_line("INFO", "version ready", model=model, version=version))
-            return VersionState(version, "ready", served=served)
-        told = f"version failed to load: {state.reason}"
-        self._log.append(event_line("ERROR", told, model=model, version=version))
-        return state
-
-    def _serve(self, model: str, version: str) -> ServedVersion:
-        limits = self._settings.limits
-        folder = self._registry.folder(model, version)
-        loaded = load_version(folder, rows_limit=limits.rows_per_request)
-        differences = loaded.replay_golden()
-        if differences:
-            raise VersionError(
-                "golden_mismatch",
-                f"{len(differences)} golden predictions are answered differently now, the first: "
-                f"{differences[0]}. Run `{self._settings.name} verify {model}`, and train a new "
-                "version with the libraries that are installed.",
+    The share of a challenger that does not answer stays with the champion.
+    """
+    for model in models.values():
+        champion = model.served(model.aliases.get(CHAMPION, ""))
+        challengers = [
+            (percent, Resolved(served, CHALLENGER))
+            for version, percent in model.challengers.items()
+            if (served := model.served(version))
+        ]
+        shadows = [served.shadow for v in model.shadows if (served := model.served(v))]
+        if champion is not None and (challengers or shadows):
+            yield (
+                model.name,
+                Routing(model.name, Resolved(champion, CHAMPION), challengers, shadows),
             )
-
-        def log_failure(error: BaseException) -> None:
-            self._log.append(failure_line(error, model=model, version=version))
-
-        batcher = Batcher(
-            loaded.predict,
-            runs_inline=loaded.runs_inline,
-            queue_rows=limits.queue_rows,
-            seconds=limits.seconds_per_request,
-            name=f"{model} {version}",
-            on_failure=log_failure,
-        )
-        return ServedVersion(loaded, batcher, self._metrics().version(model, version))
-
-
-def registry_folder(settings: Settings, repository: Repository) -> Path:
-    """Return the folder of the registry."""
-    return repository.root / settings.stores.registry
-
-
-def _named(
-    settings: Settings, repository: Repository, registry: Registry, traffic: Traffic
-) -> dict[str, ModelState]:
-    """Return every model before anything is loaded."""
-    names = sorted({*repository.model_names(), *traffic.models})
-    return {name: _unloaded(settings, name, registry, traffic) for name in names}
-
-
-def _unloaded(settings: Settings, name: str, registry: Registry, traffic: Traffic) -> ModelState:
-    in_registry = registry.versions(name)
-    entry = traffic.models.get(name)
-    champion = entry.champion if entry else None
-    named = entry.served if entry else ()
-    versions = {
-        version: VersionState(version, "loading")
-        if version in named
-        else VersionState(version, "not_served", "traffic.yaml does not name this version.")
-        for version in sorted({*in_registry, *named}, key=_by_number)
-    }
-    reason = None
-    if champion is None:
-        todo = f"promote {name} {in_registry[-1]}" if in_registry else f"train {name}"
-        reason = f"{name} has no champion yet. Run `{settings.name} {todo}`, then serve again."
-    return ModelState(name, {CHAMPION: champion} if champion else {}, versions, reason)
-
-
-def _by_number(version: str) -> tuple[int, str]:
-    return (int(version) if version.isascii() and version.isdecimal() else 0, version)

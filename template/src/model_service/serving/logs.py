@@ -162,6 +162,11 @@ def event_line(severity: str, body: str, *, model: str, version: str) -> Line:
     return Line(at=time.time(), severity=severity, body=body, model=model, version=version)
 
 
+def notice_line(severity: str, body: str) -> Line:
+    """Return a line about the service as a whole."""
+    return Line(at=time.time(), severity=severity, body=body)
+
+
 def failure_line(error: BaseException, *, model: str, version: str) -> Line:
     """Return the line of a model that gave no answer.
 

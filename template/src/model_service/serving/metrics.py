@@ -26,6 +26,7 @@ HTTP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
 PREDICTION_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
 
 OUTCOMES = ("ok", "invalid_input", "model_error", "timeout", "shed")
+SHADOW_OUTCOMES = ("agrees", "differs", "refused", "failed", "dropped")
 _PROBLEM_OF_CODE = {
     "missing": "missing",
     "unknown_category": "unseen",
@@ -60,9 +61,9 @@ class Histogram:
 
 
 class VersionMeters:
-    """The numbers of one resolved version. `outcomes` counts rows."""
+    """The numbers of one resolved version. `outcomes` and `shadow_rows` count rows."""
 
-    __slots__ = ("model", "outcomes", "problems", "seconds", "version")
+    __slots__ = ("model", "outcomes", "problems", "seconds", "shadow_rows", "version")
 
     def __init__(self, model: str, version: str) -> None:
         self.model = model
@@ -70,6 +71,7 @@ class VersionMeters:
         self.outcomes = dict.fromkeys(OUTCOMES, 0)
         self.problems: Counter[tuple[str, str]] = Counter()
         self.seconds = Histogram(PREDICTION_SECONDS)
+        self.shadow_rows = dict.fromkeys(SHADOW_OUTCOMES, 0)
 
     def count_problem(self, feature: str, code: str) -> None:
         """Count a value that a policy mended or a row was refused for.
@@ -99,16 +101,18 @@ class VersionStatus:
 class Metrics(Collector):
     """All numbers of one app. Two apps in one process do not share any.
 
-    `statuses` and `lines_dropped` are asked at each scrape.
+    `statuses`, `lines_dropped` and `follows_traffic` are asked at each scrape.
     """
 
     def __init__(
         self,
         statuses: Callable[[], Iterable[VersionStatus]],
         lines_dropped: Callable[[], int],
+        follows_traffic: Callable[[], bool],
     ) -> None:
         self._statuses = statuses
         self._lines_dropped = lines_dropped
+        self._follows_traffic = follows_traffic
         self._versions: dict[tuple[str, str], VersionMeters] = {}
         self._http: dict[tuple[str, str, int], Histogram] = {}
         self._registry = CollectorRegistry(auto_describe=False)
@@ -143,6 +147,12 @@ class Metrics(Collector):
         )
         dropped.add_metric([], self._lines_dropped())
         yield dropped
+        follows = GaugeMetricFamily(
+            f"{PREFIX}follows_traffic",
+            "1 while what traffic.yaml says is served; 0 when a change of it was refused",
+        )
+        follows.add_metric([], int(self._follows_traffic()))
+        yield follows
 
     def _http_family(self) -> HistogramMetricFamily:
         family = HistogramMetricFamily(
@@ -169,6 +179,11 @@ class Metrics(Collector):
             "Values that a policy mended or a row was refused for",
             labels=[*labels, "feature", "problem"],
         )
+        shadows = CounterMetricFamily(
+            f"{PREFIX}shadow_rows",
+            "Rows that a shadow was asked as well, by how its answers compare",
+            labels=[*labels, "outcome"],
+        )
         for meters in list(self._versions.values()):
             names = [meters.model, meters.version]
             for outcome, rows in meters.outcomes.items():
@@ -176,7 +191,10 @@ class Metrics(Collector):
             for (feature, problem), count in meters.problems.items():
                 problems.add_metric([*names, feature, problem], count)
             meters.seconds.add_to(seconds, names)
-        yield from (predictions, seconds, problems)
+            if any(meters.shadow_rows.values()):
+                for outcome, rows in meters.shadow_rows.items():
+                    shadows.add_metric([*names, outcome], rows)
+        yield from (predictions, seconds, problems, shadows)
 
     def _state_families(self) -> Iterator[Metric]:
         labels = ["model", "version"]

@@ -9,12 +9,20 @@ from collections.abc import Sequence
 
 from starlette.types import Receive, Scope, Send
 
-from model_service.serving.loaded_models import Resolved, VersionLoader
+from model_service.serving.loaded_models import LoadedModels, Resolved
 from model_service.serving.logs import LogWriter, request_line
 from model_service.serving.metrics import Metrics
-from model_service.serving.prediction import Answered, Identifiers, outcome_of, predict
+from model_service.serving.prediction import (
+    Answered,
+    Identifiers,
+    RowAnswer,
+    outcome_of,
+    predict,
+)
 from model_service.serving.problems import MEDIA_TYPE, ProblemError
 from model_service.serving.request_body import ClientGoneError, Head, read_body, read_head
+from model_service.serving.shadow import Asked, Shadow
+from model_service.serving.version_loader import VersionLoader
 from model_service.settings import Limits
 
 CHAMPION_ROUTE = "/v1/models/{model}/predict"
@@ -72,9 +80,14 @@ class PredictEndpoint:
         request_id = head.request_id or self._identifiers.next()
         resolved: Resolved | None = None
         answered: Answered | None = None
+        models = self._loader.current
+        routing = models.routings.get(target.model) if target.version is None else None
         try:
-            resolved = self._resolve(target)
-            answered = await self._predict(resolved, head, request_id, receive)
+            resolved = _resolved(models, target)
+            asked = await self._body(resolved, head, receive)
+            if routing is not None:
+                resolved = routing.choose(asked)
+            answered = await predict(resolved, asked, request_id, self._identifiers)
         except ProblemError as error:
             problem = error
         except ClientGoneError:
@@ -114,21 +127,28 @@ class PredictEndpoint:
                 rows=rows,
             )
         )
+        if routing is not None and answered is not None and routing.shadows:
+            _offer(routing.shadows, request_id, asked, answered)
 
-    def _resolve(self, target: Target) -> Resolved:
-        if not _NAME.match(target.model):
-            raise ProblemError("model-not-found", "A model's name has letters, digits and _ only.")
-        if target.version is not None and not _NAME.match(target.version):
-            raise ProblemError("version-not-found", "A version is a number such as 1, or an alias.")
-        return self._loader.current.resolve(target.model, target.version)
-
-    async def _predict(
-        self, resolved: Resolved, head: Head, request_id: str, receive: Receive
-    ) -> Answered:
+    async def _body(self, resolved: Resolved, head: Head, receive: Receive) -> bytes:
         limits = self._limits
         try:
-            body = await read_body(receive, head, limits.body_bytes, limits.seconds_per_request)
+            return await read_body(receive, head, limits.body_bytes, limits.seconds_per_request)
         except ProblemError:
             resolved.served.meters.outcomes["invalid_input"] += 1
             raise
-        return await predict(resolved, body, request_id, self._identifiers)
+
+
+def _resolved(models: LoadedModels, target: Target) -> Resolved:
+    if not _NAME.match(target.model):
+        raise ProblemError("model-not-found", "A model's name has letters, digits and _ only.")
+    if target.version is not None and not _NAME.match(target.version):
+        raise ProblemError("version-not-found", "A version is a number such as 1, or an alias.")
+    return models.resolve(target.model, target.version)
+
+
+def _offer(shadows: Sequence[Shadow], request_id: str, body: bytes, answered: Answered) -> None:
+    """Let shadows be asked what was answered; a row without an answer is None to them."""
+    values = [row.value if isinstance(row, RowAnswer) else None for row in answered.answers]
+    for shadow in shadows:
+        shadow.offer(Asked(request_id, body, values))

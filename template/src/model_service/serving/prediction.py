@@ -67,11 +67,12 @@ class PredictionAnswer(msgspec.Struct, gc=False):
 
 
 class Answered(msgspec.Struct, gc=False):
-    """An encoded answer and what the log says of it."""
+    """An encoded answer, what the log says of it, and the answers by row for shadows."""
 
     body: bytes
     outcome: str
     rows: int
+    answers: Sequence[RowAnswer | RowRefused]
 
 
 class Identifiers:
@@ -122,7 +123,7 @@ async def predict(
             raise _failed(rows)
         outcome = "partial"
     answer = PredictionAnswer(served.model, served.version, resolved.alias, request_id, rows)
-    return Answered(_encode(answer), outcome, read.count)
+    return Answered(_encode(answer), outcome, read.count, rows)
 
 
 async def _read(served: ServedVersion, body: bytes) -> ReadRows:

@@ -22,8 +22,9 @@ from model_service.repository import Repository
 from model_service.serving.app import Service, contracts_of, create_app
 from model_service.serving.docs_page import example_body
 from model_service.serving.http_protocol import ProblemProtocol
-from model_service.serving.loaded_models import LoadedModels, registry_folder
+from model_service.serving.loaded_models import LoadedModels
 from model_service.serving.logs import JsonHandler
+from model_service.serving.version_loader import registry_folder
 from model_service.settings import Settings
 
 SECONDS_IDLE_CONNECTION = 75

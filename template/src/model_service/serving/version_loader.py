@@ -1,0 +1,236 @@
+"""Loads the versions that `traffic.yaml` names, and follows that file while the service runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from model_service.registry.loaded_version import VersionError, load_version
+from model_service.registry.registry import Registry
+from model_service.registry.traffic import ModelTraffic, Traffic, TrafficError, read_traffic
+from model_service.repository import Repository
+from model_service.serving.batcher import Batcher
+from model_service.serving.loaded_models import (
+    CHALLENGER,
+    CHAMPION,
+    SHADOW,
+    LoadedModels,
+    ModelState,
+    ServedVersion,
+    VersionState,
+)
+from model_service.serving.logs import LogWriter, event_line, failure_line, notice_line
+from model_service.serving.metrics import Metrics
+from model_service.serving.shadow import Shadow
+from model_service.settings import Settings
+
+Stamp = tuple[int, int, int]
+
+
+class VersionLoader:
+    """Loads versions one after the other, outside the event loop. `current` is the snapshot.
+
+    `traffic_fault` says why a change of `traffic.yaml` is not followed; None while it is.
+
+    Raises:
+        TrafficError: `traffic.yaml` cannot be read.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        repository: Repository,
+        metrics: Callable[[], Metrics],
+        log: LogWriter,
+    ) -> None:
+        self._settings = settings
+        self._repository = repository
+        self._registry = Registry(registry_folder(settings, repository))
+        self._metrics = metrics
+        self._log = log
+        self._loading = threading.Lock()
+        self._stamp = _stamp(repository.traffic)
+        self._settling: Stamp | None = self._stamp
+        self.traffic_fault: str | None = None
+        self.current = LoadedModels(self._unloaded(read_traffic(repository.traffic)))
+
+    def load(self) -> None:
+        """Load every version that is still `loading`. One that fails never stops another."""
+        with self._loading:
+            for model in self.current.models.values():
+                for state in model.versions.values():
+                    if state.state == "loading":
+                        loaded = self._load_one(model.name, state.version)
+                        self.current = self.current.replacing(model.name, loaded)
+
+    def follow(self) -> bool:
+        """Look whether `traffic.yaml` was changed, and serve what it says now.
+
+        A file is read when two looks in a row found it the same: an editor may still be writing.
+        Return whether what is served was changed.
+        """
+        stamp = _stamp(self._repository.traffic)
+        settled = stamp == self._settling
+        self._settling = stamp
+        if stamp == self._stamp or not settled:
+            return False
+        self._stamp = stamp
+        try:
+            self._serve_only(self._changed_traffic())
+        except (TrafficError, OSError) as error:
+            self.traffic_fault = str(error)
+            self._log.append(notice_line("ERROR", f"traffic.yaml is not followed: {error}"))
+            return False
+        self.traffic_fault = None
+        self._log.append(notice_line("INFO", "traffic.yaml was changed and is followed"))
+        return True
+
+    def close(self) -> None:
+        """Let the threads of all versions end."""
+        for model in self.current.models.values():
+            for state in model.versions.values():
+                if state.served is not None:
+                    state.served.batcher.close()
+
+    def _changed_traffic(self) -> Traffic:
+        traffic = read_traffic(self._repository.traffic)
+        answering = any(model.champion for model in self.current.models.values())
+        if answering and not any(entry.champion for entry in traffic.models.values()):
+            raise TrafficError("it names no champion any more; what answered goes on answering.")
+        return traffic
+
+    def _serve_only(self, traffic: Traffic) -> None:
+        """Load what is new, then change over in one step; requests under way keep what they had."""
+        with self._loading:
+            named = self._unloaded(traffic)
+            self.current = LoadedModels(
+                {name: self._changed_over(model) for name, model in named.items()}
+            )
+
+    def _changed_over(self, named: ModelState) -> ModelState:
+        before = self.current.models.get(named.name)
+        versions = {
+            version: self._ready_again(named.name, before, state)
+            for version, state in named.versions.items()
+        }
+        after = msgspec.structs.replace(named, versions=versions)
+        champion = after.champion
+        if champion is None or champion.served or before is None or before.champion is None:
+            return after
+        if before.champion.served is None:
+            return after
+        reason = (
+            f"traffic.yaml names version {champion.version} as champion, which stays out: "
+            f"{champion.reason} Version {before.champion.version} goes on answering."
+        )
+        answering = {v: state for v, state in before.versions.items() if state.served}
+        return msgspec.structs.replace(before, versions={**versions, **answering}, reason=reason)
+
+    def _ready_again(
+        self, model: str, before: ModelState | None, state: VersionState
+    ) -> VersionState:
+        if state.state != "loading":
+            return state
+        was = before.versions.get(state.version) if before else None
+        return was if was and was.served else self._load_one(model, state.version)
+
+    def _load_one(self, model: str, version: str) -> VersionState:
+        try:
+            served = self._serve(model, version)
+        except VersionError as error:
+            state = VersionState(version, "failed", str(error), error.code)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the others serve
+            reason = f"{type(error).__name__}: {error}"
+            state = VersionState(version, "failed", reason, "unexpected")
+        else:
+            self._log.append(event_line("INFO", "version ready", model=model, version=version))
+            return VersionState(version, "ready", served=served)
+        told = f"version failed to load: {state.reason}"
+        self._log.append(event_line("ERROR", told, model=model, version=version))
+        return state
+
+    def _serve(self, model: str, version: str) -> ServedVersion:
+        limits = self._settings.limits
+        folder = self._registry.folder(model, version)
+        loaded = load_version(folder, rows_limit=limits.rows_per_request)
+        differences = loaded.replay_golden()
+        if differences:
+            raise VersionError(
+                "golden_mismatch",
+                f"{len(differences)} golden predictions are answered differently now, the first: "
+                f"{differences[0]}. Run `{self._settings.name} verify {model}`, and train a new "
+                "version with the libraries that are installed.",
+            )
+        log = self._log
+
+        def log_failure(error: BaseException) -> None:
+            log.append(failure_line(error, model=model, version=version))
+
+        batcher = Batcher(
+            loaded.predict,
+            runs_inline=loaded.runs_inline,
+            queue_rows=limits.queue_rows,
+            seconds=limits.seconds_per_request,
+            name=f"{model} {version}",
+            on_failure=log_failure,
+        )
+        meters = self._metrics().version(model, version)
+        return ServedVersion(loaded, batcher, meters, Shadow(loaded, meters.shadow_rows, log))
+
+    def _unloaded(self, traffic: Traffic) -> dict[str, ModelState]:
+        """Return every model before anything is loaded."""
+        names = sorted({*self._repository.model_names(), *traffic.models})
+        return {
+            name: _unloaded_model(
+                self._settings, name, self._registry.versions(name), traffic.models.get(name)
+            )
+            for name in names
+        }
+
+
+def registry_folder(settings: Settings, repository: Repository) -> Path:
+    """Return the folder of the registry."""
+    return repository.root / settings.stores.registry
+
+
+def _unloaded_model(
+    settings: Settings, name: str, in_registry: list[str], entry: ModelTraffic | None
+) -> ModelState:
+    entry = entry or ModelTraffic()
+    versions = {
+        version: VersionState(version, "loading")
+        if version in entry.served
+        else VersionState(version, "not_served", "traffic.yaml does not name this version.")
+        for version in sorted({*in_registry, *entry.served}, key=_by_number)
+    }
+    reason = None
+    if entry.champion is None:
+        todo = f"promote {name} {in_registry[-1]}" if in_registry else f"train {name}"
+        reason = f"{name} has no champion yet. Run `{settings.name} {todo}`."
+    aliases = _aliases(entry)
+    return ModelState(name, aliases, versions, reason, entry.challengers, entry.shadows)
+
+
+def _aliases(entry: ModelTraffic) -> Mapping[str, str]:
+    """Return the names that stand for one version; of several challengers none is the one."""
+    aliases = {CHAMPION: entry.champion} if entry.champion else {}
+    for alias, versions in ((CHALLENGER, list(entry.challengers)), (SHADOW, list(entry.shadows))):
+        if len(versions) == 1:
+            aliases[alias] = versions[0]
+    return aliases
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """Return what changes when a file does; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def _by_number(version: str) -> tuple[int, str]:
+    return (int(version) if version.isascii() and version.isdecimal() else 0, version)
