@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -148,7 +149,7 @@ def serve_and_ask(service: Path, watch: Stopwatch, *, keep_serving: bool) -> Non
         except KeyboardInterrupt:
             print("\nStopped.")
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGINT)
             server.wait(timeout=30)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -88,8 +89,8 @@ class Terminal:
     def close(self) -> None:
         """End the server, which must go in order."""
         if self.server is not None:
-            self.server.terminate()
-            assert self.server.wait(timeout=30) in (0, -15, 143)
+            self.server.send_signal(signal.SIGINT)
+            assert self.server.wait(timeout=30) == 0
 
 
 def test_every_command_of_the_tutorial_does_what_it_says(tmp_path: Path) -> None:

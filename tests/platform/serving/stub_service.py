@@ -2,7 +2,8 @@
 
     python stub_service.py FOLDER '{"limits": {...}}'
 
-`sums` adds two numbers and misbehaves on request: its feature `how` says how. `broken` never loads.
+`sums` adds two numbers and misbehaves on request: its feature `how` says how. Version 3 of it adds
+1000 as well, 4 never loads, 5 takes half a second and 6 raises. `broken` never loads.
 Only the reading of version folders is replaced; everything above it is the product's.
 """
 
@@ -85,12 +86,19 @@ class StubVersion:
             shares = np.array([[1 - row[0] / 100, row[0] / 100] for row in values])
             kinds = ["large" if share[1] > 0.5 else "small" for share in shares]
             return SimpleNamespace(values=kinds, probabilities=shares)
-        return SimpleNamespace(values=[row[0] + row[1] for row in values], probabilities=None)
+        if self.version == "5":
+            time.sleep(0.5)
+        if self.version == "6":
+            raise ValueError(f"secret value {4700 + 11}")
+        more = 1000 if self.version == "3" else 0
+        return SimpleNamespace(
+            values=[row[0] + row[1] + more for row in values], probabilities=None
+        )
 
 
 def load_stub(folder: Path, rows_limit: int = 10_000) -> StubVersion:
     """Stand for `load_version`."""
-    if folder.parent.name == "broken":
+    if folder.parent.name == "broken" or (folder.parent.name, folder.name) == ("sums", "4"):
         raise VersionError("digest_mismatch", "model.onnx is not the file that was trained")
     return StubVersion(folder.parent.name, folder.name, rows_limit)
 
@@ -99,7 +107,7 @@ def make_repository(root: Path, *, broken: bool = False) -> Repository:
     """Write the files that the service reads."""
     (root / "traffic.yaml").write_text(TRAFFIC + (BROKEN if broken else ""))
     (root / "service.yaml").write_text("name: stub\n")
-    for version in ("sums/1", "sums/2", "sums/3", "kinds/1", "broken/1"):
+    for version in (*(f"sums/{number}" for number in range(1, 7)), "kinds/1", "broken/1"):
         (root / "registry" / version).mkdir(parents=True, exist_ok=True)
         (root / "registry" / version / "manifest.json").touch()
     (root / "models" / "untrained").mkdir(parents=True, exist_ok=True)

@@ -119,7 +119,8 @@ def test_models_are_listed_with_their_versions_aliases_and_states(server: Server
     models = {m["model"]: m for m in server.client.get("/v1/models").json()["models"]}
     assert models["sums"]["state"] == "ready"
     states = {v["version"]: v["state"] for v in models["sums"]["versions"]}
-    assert states == {"1": "ready", "2": "ready", "3": "not_served"}
+    assert states.pop("1") == states.pop("2") == "ready"
+    assert set(states.values()) == {"not_served"}
     assert models["untrained"]["state"] == "untrained"
     assert "stub train untrained" in models["untrained"]["reason"]
     assert server.client.get("/v1/models/sums").json() == models["sums"]

@@ -32,13 +32,18 @@ def serve(
         int | None, typer.Option(min=0, max=65535, help="0 takes any free port.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that answer.")] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(envvar="MODELS", help="Serve these only, such as churn,prices. Default: all."),
+    ] = None,
 ) -> None:
     """Answer over HTTP: every version that traffic.yaml names."""
     from model_service import settings as of
     from model_service.serving.server import serve as run
 
     settings = of.read_settings(context.obj, os.environ)
-    stated = {"host": host, "port": port, "workers": workers}
+    names = tuple(name.strip() for name in models.split(",") if name.strip()) if models else None
+    stated = {"host": host, "port": port, "workers": workers, "models": names}
     chosen = {name: value for name, value in stated.items() if value is not None}
     server = msgspec.structs.replace(settings.server, **chosen)
     run(msgspec.structs.replace(settings, server=server), context.obj)

@@ -1,4 +1,4 @@
-"""Commands that change which version answers: `promote` and `rollback`."""
+"""Commands that change which version answers: `promote`, `rollback`, `canary` and `shadow`."""
 
 from __future__ import annotations
 
@@ -18,24 +18,26 @@ from model_service.cli.version_commands import (
 )
 
 if TYPE_CHECKING:
+    from model_service.registry.traffic import ModelTraffic
     from model_service.repository import Repository
+
+Version = Annotated[str, typer.Argument(metavar="VERSION", help="Its number.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the service's command."""
     app.command("promote", rich_help_panel=PANEL)(promote)
     app.command("rollback", rich_help_panel=PANEL)(rollback)
+    app.command("canary", rich_help_panel=PANEL)(canary)
+    app.command("shadow", rich_help_panel=PANEL)(shadow)
 
 
-def promote(context: typer.Context, name: Name, version: Annotated[str, typer.Argument()]) -> None:
+def promote(context: typer.Context, name: Name, version: Version) -> None:
     """Let a version answer, once its golden predictions replay; `rollback` undoes it."""
     from model_service.registry import traffic
 
     repository: Repository = context.obj
-    known_model(repository, name)
-    differences = differences_of(registry_of(repository), name, version)
-    if differences:
-        stop(f"{name} version {version} may not answer: {'; '.join(differences[:3])}", NOT_IN_ORDER)
+    _check_it_may_answer(repository, name, version)
     traffic.promote(repository.traffic, name, version, by=_person())
     say(f"{state(True)} Version {version} is the champion of {name}.")
 
@@ -47,11 +49,64 @@ def rollback(context: typer.Context, name: Name) -> None:
     repository: Repository = context.obj
     champion_of(repository, name)
     version = traffic.previous_champion(repository.traffic, name)
+    _check_it_may_answer(repository, name, version)
+    traffic.promote(repository.traffic, name, version, by=_person())
+    say(f"{state(True)} Version {version} is the champion of {name} again.")
+
+
+def canary(
+    context: typer.Context,
+    name: Name,
+    version: Version,
+    percent: Annotated[
+        float, typer.Argument(metavar="PERCENT", min=0, max=100, help="Of the requests; 0 ends it.")
+    ],
+) -> None:
+    """Let a version answer a percentage of the requests; each entity stays with one version."""
+    from model_service.registry import traffic
+
+    repository: Repository = context.obj
+    if percent:
+        _check_it_may_answer(repository, name, version)
+    else:
+        known_model(repository, name)
+    entry = traffic.canary(repository.traffic, name, version, percent, by=_person())
+    _say_shares(name, entry)
+
+
+def shadow(
+    context: typer.Context,
+    name: Name,
+    version: Version,
+    off: Annotated[bool, typer.Option("--off", help="Stop asking it.")] = False,
+) -> None:
+    """Ask a version as well, and only count and log where it would have answered differently."""
+    from model_service.registry import traffic
+
+    repository: Repository = context.obj
+    if not off:
+        _check_it_may_answer(repository, name, version)
+    else:
+        known_model(repository, name)
+    entry = traffic.shadow(repository.traffic, name, version, by=_person(), on=not off)
+    _say_shares(name, entry)
+
+
+def _check_it_may_answer(repository: Repository, name: str, version: str) -> None:
+    known_model(repository, name)
     differences = differences_of(registry_of(repository), name, version)
     if differences:
         stop(f"{name} version {version} may not answer: {'; '.join(differences[:3])}", NOT_IN_ORDER)
-    traffic.promote(repository.traffic, name, version, by=_person())
-    say(f"{state(True)} Version {version} is the champion of {name} again.")
+
+
+def _say_shares(name: str, entry: ModelTraffic) -> None:
+    rest = 100 - sum(entry.challengers.values())
+    shares = [f"version {entry.champion} (champion) answers {rest:g}%"]
+    shares += [
+        f"version {version} answers {share:g}%" for version, share in entry.challengers.items()
+    ]
+    shares += [f"version {version} is a shadow" for version in entry.shadows]
+    say(f"{state(True)} {name}: {', '.join(shares)}.")
 
 
 def _person() -> str:

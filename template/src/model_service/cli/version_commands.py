@@ -178,8 +178,7 @@ def _version_line(
     line: dict[str, Any] = {
         "model": name,
         "version": version,
-        "alias": "champion" if entry and entry.champion == version else None,
-        "pinned": bool(entry and version in entry.pinned),
+        "roles": entry.roles_of(version) if entry else (),
     }
     try:
         manifest = read_manifest(registry.folder(name, version))
@@ -195,7 +194,7 @@ def _version_line(
 def _line(line: dict[str, Any]) -> tuple[str, ...]:
     if line["version"] is None:
         return line["model"], "-", f"train it: {command_line('train ' + line['model'])}", "", "", ""
-    role = "[green]champion[/]" if line["alias"] else "pinned" if line["pinned"] else ""
+    role = ", ".join(line["roles"]).replace("champion", "[green]champion[/]")
     if "fault" in line:
         return line["model"], line["version"], role, "", "", f"[red]{literal(line['fault'])}[/]"
     metrics = "  ".join(f"{name} {value:.3g}" for name, value in line["metrics"].items())

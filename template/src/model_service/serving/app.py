@@ -21,6 +21,7 @@ from model_service.contract.contract import Contract
 from model_service.contract.openapi import openapi_document
 from model_service.repository import Repository
 from model_service.serving.docs_page import docs_page, index_page
+from model_service.serving.draining import drain_before_stopping
 from model_service.serving.loaded_models import (
     LoadedModels,
     ModelState,
@@ -266,6 +267,7 @@ class _Get(Route):
 @asynccontextmanager
 async def _lifespan(app: Service) -> AsyncIterator[None]:
     app.log.start()
+    drain_before_stopping(app)
     loading = asyncio.create_task(app.load_and_follow())
     try:
         yield

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
 from model_service.registry.registry import Registry
-from model_service.registry.traffic import read_traffic
+from model_service.registry.traffic import Traffic, read_traffic
 from model_service.repository import Repository
 from model_service.serving.app import Service, contracts_of, create_app
 from model_service.serving.docs_page import example_body
@@ -39,18 +39,13 @@ class ServeError(Exception):
 
 
 class _Server(uvicorn.Server):
-    """Says "not ready" from the moment that it is told to stop."""
-
-    def __init__(self, config: uvicorn.Config, app: Service) -> None:
-        super().__init__(config)
-        self._service = app
+    """Ends with 0 when it was told to stop: that lost no request and is no failure."""
 
     def handle_exit(self, sig: int, _: FrameType | None) -> None:
-        """Begin to drain; a second Ctrl-C does not wait for anybody.
+        """Answer what is under way, then end; a second Ctrl-C does not wait for anybody.
 
-        uvicorn would raise the signal again in the end: a stop that lost no request is no failure.
+        uvicorn would raise the signal again in the end.
         """
-        self._service.is_draining = True
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
 
@@ -84,7 +79,7 @@ def _serve_alone(
     app = create_app(settings, repository, on_loaded=on_loaded)
     assert isinstance(app, Service)
     _log_by(app)
-    server = _Server(_config(settings, app), app)
+    server = _Server(_config(settings, app))
     server.run(sockets=[listener])
     _say("Stopped.")
 
@@ -127,6 +122,7 @@ def _config(settings: Settings, app: object, workers: int = 1) -> uvicorn.Config
 
 def _check_something_is_trained(settings: Settings, repository: Repository) -> None:
     traffic = read_traffic(repository.traffic)
+    _check_models_exist(settings, repository, traffic)
     if any(entry.champion for entry in traffic.models.values()):
         return
     command = settings.name
@@ -147,6 +143,16 @@ def _check_something_is_trained(settings: Settings, repository: Repository) -> N
         f"There is no model in {repository.models} yet. Run `{command} new NAME`, then "
         f"`{command} train NAME`."
     )
+
+
+def _check_models_exist(settings: Settings, repository: Repository, traffic: Traffic) -> None:
+    known = {*repository.model_names(), *traffic.models}
+    unknown = sorted({*settings.server.models} - known)
+    if unknown:
+        raise ServeError(
+            f"There is no model {unknown[0]!r} to serve. Models: {', '.join(sorted(known))}. "
+            "Correct --models, MODELS or server.models."
+        )
 
 
 def _bind(host: str, port: int) -> socket.socket:

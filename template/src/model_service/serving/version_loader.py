@@ -182,7 +182,9 @@ class VersionLoader:
 
     def _unloaded(self, traffic: Traffic) -> dict[str, ModelState]:
         """Return every model before anything is loaded."""
-        names = sorted({*self._repository.model_names(), *traffic.models})
+        names = sorted(
+            self._settings.server.models or {*self._repository.model_names(), *traffic.models}
+        )
         return {
             name: _unloaded_model(
                 self._settings, name, self._registry.versions(name), traffic.models.get(name)

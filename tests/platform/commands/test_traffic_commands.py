@@ -1,0 +1,116 @@
+"""`promote`, `rollback`, `canary` and `shadow`, as their user types them, on real versions."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from model_service.registry.traffic import ModelTraffic, read_traffic
+from model_service.repository import Repository
+from tests.platform.training.small_repository import NAME, make_repository
+from tests.rendering import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RUN = "from model_service.cli.main import main; main()"
+
+
+def command(repository: Repository, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command on `repository`, and return what it printed."""
+    return subprocess.run(
+        [sys.executable, "-c", RUN, "--repository", str(repository.root), *arguments],
+        env={**os.environ, "COLUMNS": "200", "PYTHONPATH": str(ROOT / "template/src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A repository with three versions of one model, of which the first is champion."""
+    repository = make_repository(tmp_path_factory.mktemp("small"))
+    for _ in range(3):
+        ran = command(repository, "train", NAME)
+        assert ran.returncode == 0, ran.stderr
+    return repository
+
+
+@pytest.fixture
+def repository(trained: Repository, tmp_path: Path) -> Repository:
+    """A copy of one's own."""
+    return Repository(shutil.copytree(trained.root, tmp_path / "copy"))
+
+
+def entry_of(repository: Repository) -> ModelTraffic:
+    return read_traffic(repository.traffic).models[NAME]
+
+
+def test_canary_and_shadow_say_who_answers_what(repository: Repository) -> None:
+    ran = command(repository, "canary", NAME, "2", "12.5")
+    assert ran.returncode == 0, ran.stderr
+    assert "version 1 (champion) answers 87.5%" in ran.stdout
+    assert "version 2 answers 12.5%" in ran.stdout
+    ran = command(repository, "shadow", NAME, "3")
+    assert "version 3 is a shadow" in ran.stdout
+    assert (entry_of(repository).challengers, entry_of(repository).shadows) == ({"2": 12.5}, ("3",))
+    listed = command(repository, "list").stdout
+    assert "challenger 12.5%" in listed
+    assert "shadow" in listed
+
+    assert command(repository, "canary", NAME, "2", "0").returncode == 0
+    assert command(repository, "shadow", NAME, "3", "--off").returncode == 0
+    assert (entry_of(repository).challengers, entry_of(repository).shadows) == ({}, ())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["canary", NAME, "9", "5"], "9"),
+        (["canary", NAME, "1", "5"], "champion"),
+        (["canary", NAME, "2", "101"], "PERCENT"),
+        (["canary", "pear", "2", "5"], "no model"),
+        (["shadow", NAME, "1"], "champion"),
+        (["shadow", NAME, "../1"], "1"),
+        (["promote", NAME, "9"], "9"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_changes_nothing(
+    repository: Repository, arguments: list[str], said: str
+) -> None:
+    before = repository.traffic.read_bytes()
+    ran = command(repository, *arguments)
+    assert ran.returncode in {1, 2}
+    assert said in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert repository.traffic.read_bytes() == before
+
+
+@pytest.mark.parametrize("words", [["promote"], ["canary"], ["shadow"]])
+def test_a_version_whose_files_were_changed_gets_no_traffic(
+    repository: Repository, words: list[str]
+) -> None:
+    model = repository.root / "registry" / NAME / "2" / "model.onnx"
+    model.chmod(0o644)
+    model.write_bytes(model.read_bytes()[:-1] + b"?")
+    before = repository.traffic.read_bytes()
+    ran = command(repository, *words, NAME, "2", *(["5"] if words == ["canary"] else []))
+    assert ran.returncode == 1
+    assert "may not answer" in ran.stderr
+    assert repository.traffic.read_bytes() == before
+
+
+def test_promote_ends_the_canary_and_rollback_brings_the_old_champion_back(
+    repository: Repository,
+) -> None:
+    command(repository, "canary", NAME, "2", "50")
+    assert command(repository, "promote", NAME, "2").returncode == 0
+    assert (entry_of(repository).champion, entry_of(repository).challengers) == ("2", {})
+    assert command(repository, "rollback", NAME).returncode == 0
+    assert entry_of(repository).champion == "1"
