@@ -21,6 +21,8 @@ PREFIX = "MODEL_SERVICE_"
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+CallerName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,62}$")]
+KeyDigest = Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")]
 
 
 class SettingsError(Exception):
@@ -56,7 +58,11 @@ class Stores(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that can be set about a service."""
+    """Everything that can be set about a service.
+
+    `api_keys` maps the names of callers to the digests of their keys; without any, everybody who
+    reaches the service may ask.
+    """
 
     name: str
     title: str = ""
@@ -64,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     team: str = ""
     owners: tuple[str, ...] = ()
     launch_date: dt.date | None = None
+    api_keys: dict[CallerName, KeyDigest] = {}
     server: Server = Server()
     limits: Limits = Limits()
     stores: Stores = Stores()

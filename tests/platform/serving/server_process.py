@@ -96,12 +96,13 @@ class ServerProcess:
 
 
 @contextmanager
-def stub_server(folder: Path, **settings: Any) -> Iterator[ServerProcess]:
-    """Run `stub_service.py` over `folder`."""
+def stub_server(folder: Path, *, wait: bool = True, **settings: Any) -> Iterator[ServerProcess]:
+    """Run `stub_service.py` over `folder`, and wait until it has loaded what it serves."""
     given = msgspec.json.encode(settings).decode()
     server = ServerProcess([sys.executable, str(STUB), str(folder), given])
     try:
-        server.wait_until_loaded()
+        if wait:
+            server.wait_until_loaded()
         yield server
     finally:
         server.stop()

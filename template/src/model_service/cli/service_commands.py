@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from model_service.cli.terminal import NOT_IN_ORDER, literal, say, say_json, say_table, stop
+from model_service.cli.terminal import (
+    NOT_IN_ORDER,
+    literal,
+    say,
+    say_json,
+    say_plainly,
+    say_table,
+    stop,
+)
 
 if TYPE_CHECKING:
     from model_service.contract.rows import ReadRows
@@ -23,6 +31,7 @@ def add_to(app: typer.Typer) -> None:
     """Add these commands to the service's command."""
     app.command("serve", rich_help_panel=PANEL)(serve)
     app.command("predict", rich_help_panel=PANEL)(predict)
+    app.command("api-key", rich_help_panel=PANEL)(api_key)
 
 
 def serve(
@@ -81,6 +90,28 @@ def predict(
         _show_answers(f"{name} version {chosen}", loaded.contract.output.name, answers)
     if read.faults:
         raise SystemExit(NOT_IN_ORDER)
+
+
+def api_key(
+    caller: Annotated[str, typer.Argument(metavar="CALLER", help="Who will send it, such as web.")],
+) -> None:
+    """Make an API key for a caller: give the key away, put its digest into service.yaml."""
+    from model_service.serving.api_keys import digest_of, new_key
+    from model_service.settings import CallerName
+
+    try:
+        msgspec.convert(caller, CallerName)
+    except msgspec.ValidationError:
+        stop(f"{caller!r} is no caller's name: small letters, digits and hyphens, such as web.")
+    key = new_key()
+    say_plainly(f"""The key of {caller}, shown once and kept nowhere; send it over a safe way:
+
+  {key}
+
+Put its digest into service.yaml, where it may be committed, and start the service again:
+
+  api_keys:
+    {caller}: {digest_of(key)}""")
 
 
 def _stated_rows(

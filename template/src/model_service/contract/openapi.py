@@ -45,11 +45,12 @@ def openapi_document(
     description: str = "",
     service_version: str = "1",
     rows_limit: int | None = None,
+    needs_key: bool = False,
 ) -> dict[str, Any]:
     """Return the document as plain JSON values.
 
     `contracts` has the contract of each model's champion; `rows_limit` is the largest number of
-    rows in one request, where that is known.
+    rows in one request, where that is known; `needs_key` says that callers have API keys.
     """
     by_name = {contract.name: contract for contract in contracts}
     info: Schema = {"title": title or "Models", "version": service_version}
@@ -60,7 +61,7 @@ def openapi_document(
     for name in sorted(by_name):
         paths.update(_model_paths(by_name[name]))
         schemas.update(_model_schemas(by_name[name], rows_limit))
-    return {
+    document: Schema = {
         "openapi": "3.1.0",
         "info": info,
         "tags": [
@@ -75,6 +76,20 @@ def openapi_document(
             "headers": _headers(),
         },
     }
+    if needs_key:
+        _require_key(document)
+    return document
+
+
+def _require_key(document: Schema) -> None:
+    """Say that a key is sent with every request but those of health, metrics and documents."""
+    scheme = {"type": "http", "scheme": "bearer", "description": "Ask the owners for a key."}
+    document["components"]["securitySchemes"] = {"ApiKey": scheme}
+    document["security"] = [{"ApiKey": []}]
+    for path, operations in document["paths"].items():
+        if not path.startswith("/v1/"):
+            for operation in operations.values():
+                operation["security"] = []
 
 
 def _model_paths(contract: Contract) -> Schema:

@@ -38,6 +38,14 @@ PROBLEM_EXAMPLES: dict[int, ProblemExample] = {
             },
         ),
     ),
+    401: ProblemExample(
+        "KeyRequired",
+        "An API key is missing or not known; only where the service has keys.",
+        "key-required",
+        "An API key is needed",
+        "Send the header Authorization: Bearer KEY (or X-API-Key: KEY). The owners of the service "
+        "give out keys.",
+    ),
     404: ProblemExample(
         "NotFound",
         "No such address, model, version or alias.",

@@ -15,11 +15,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model_service.contract.contract import Contract
 from model_service.contract.openapi import openapi_document
 from model_service.repository import Repository
+from model_service.serving.api_keys import ApiKeys
 from model_service.serving.docs_page import docs_page, index_page
 from model_service.serving.draining import drain_before_stopping
 from model_service.serving.loaded_models import (
@@ -82,12 +83,15 @@ class Service(Starlette):
         self.is_draining = False
         self._on_loaded = on_loaded
         self.loader = VersionLoader(settings, repository, lambda: self.metrics, self.log)
+        keys = ApiKeys(settings.api_keys)
         self.metrics = Metrics(
             lambda: self.loader.current.statuses(),
             lambda: self.log.dropped,
             lambda: self.loader.traffic_fault is None,
+            keys,
         )
         self._identifiers = Identifiers()
+        self._keys = keys
         self._predict = PredictEndpoint(
             self.loader, settings.limits, self.metrics, self.log, self._identifiers
         )
@@ -108,14 +112,17 @@ class Service(Starlette):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
+        root = scope.get("root_path", "")
+        path = scope["path"].removeprefix(root) if root else scope["path"]
+        if not self._keys.may_ask(path, scope["headers"]):
+            await self._observed(_refuse_without_key, scope, receive, send)
+            return
         if scope["method"] == "POST":
-            root = scope.get("root_path", "")
-            path = scope["path"]
-            target = target_of(path.removeprefix(root) if root else path)
+            target = target_of(path)
             if target is not None:
                 await self._predict.answer(target, scope, receive, send)
                 return
-        await self._observed(scope, receive, send)
+        await self._observed(super().__call__, scope, receive, send)
 
     async def load_and_follow(self) -> None:
         """Load every version that traffic.yaml names, in a thread, and follow its changes."""
@@ -126,8 +133,8 @@ class Service(Starlette):
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
             await asyncio.to_thread(self.loader.follow)
 
-    async def _observed(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer by the framework, with a request id, a metric and a log line."""
+    async def _observed(self, answer: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let `answer` do it, and add a request id, a metric and a log line."""
         started = time.perf_counter()
         request_id = read_head(scope["headers"]).request_id or self._identifiers.next()
         scope.setdefault("state", {})["request_id"] = request_id
@@ -144,7 +151,7 @@ class Service(Starlette):
             await send(message)
 
         try:
-            await super().__call__(scope, receive, send_with_id)
+            await answer(scope, receive, send_with_id)
         finally:
             self._observe(scope, request_id, status, time.perf_counter() - started)
 
@@ -245,6 +252,7 @@ class _Documents:
             contracts_of(models),
             description=settings.description,
             rows_limit=settings.limits.rows_per_request,
+            needs_key=bool(settings.api_keys),
         )
         self._openapi = msgspec.json.encode(document)
         self._page = docs_page(settings, models)
@@ -282,6 +290,12 @@ async def _unreachable(_: Request) -> Response:
     raise ProblemError("internal-error")
 
 
+async def _refuse_without_key(scope: Scope, receive: Receive, send: Send) -> None:
+    problem = ProblemError("key-required", headers=((b"www-authenticate", b"Bearer"),))
+    answer = await _answer_problem(Request(scope), problem)
+    await answer(scope, receive, send)
+
+
 async def _answer_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
     headers = {name.decode(): value.decode() for name, value in error.headers}
@@ -304,7 +318,7 @@ async def _answer_unexpected(request: Request, _: Exception) -> Response:
 def _template_of(scope: Scope) -> str:
     """Return the route's template; never the path, which a caller makes up."""
     endpoint = scope.get("endpoint")
-    for route in scope["app"].routes:
+    for route in scope["app"].routes if "app" in scope else ():
         if endpoint is not None and route.endpoint == endpoint:
             return str(route.path)
     return "unmatched"

@@ -20,6 +20,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from model_service.serving.api_keys import ApiKeys
+
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "model_service_"
 HTTP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
@@ -109,10 +111,12 @@ class Metrics(Collector):
         statuses: Callable[[], Iterable[VersionStatus]],
         lines_dropped: Callable[[], int],
         follows_traffic: Callable[[], bool],
+        api_keys: ApiKeys,
     ) -> None:
         self._statuses = statuses
         self._lines_dropped = lines_dropped
         self._follows_traffic = follows_traffic
+        self._api_keys = api_keys
         self._versions: dict[tuple[str, str], VersionMeters] = {}
         self._http: dict[tuple[str, str, int], Histogram] = {}
         self._registry = CollectorRegistry(auto_describe=False)
@@ -142,6 +146,7 @@ class Metrics(Collector):
         yield self._http_family()
         yield from self._prediction_families()
         yield from self._state_families()
+        yield from self._key_families()
         dropped = CounterMetricFamily(
             f"{PREFIX}log_lines_dropped", "Log lines dropped because writing was too slow"
         )
@@ -153,6 +158,22 @@ class Metrics(Collector):
         )
         follows.add_metric([], int(self._follows_traffic()))
         yield follows
+
+    def _key_families(self) -> Iterator[Metric]:
+        keys = self._api_keys
+        if not keys.requests:
+            return
+        asked = CounterMetricFamily(
+            f"{PREFIX}key_requests", "Requests by the name of the caller's API key", labels=["key"]
+        )
+        for name, count in keys.requests.items():
+            asked.add_metric([name], count)
+        yield asked
+        refused = CounterMetricFamily(
+            f"{PREFIX}key_refused_requests", "Requests without a key that is known"
+        )
+        refused.add_metric([], keys.refused)
+        yield refused
 
     def _http_family(self) -> HistogramMetricFamily:
         family = HistogramMetricFamily(

@@ -32,6 +32,12 @@ PROBLEMS: dict[str, Kind] = {
     "invalid-request": Kind(
         400, "The body is not a prediction request", 'Send {"rows": [{feature: value, …}]}.'
     ),
+    "key-required": Kind(
+        401,
+        "An API key is needed",
+        "Send the header Authorization: Bearer KEY (or X-API-Key: KEY). The owners of the service "
+        "give out keys.",
+    ),
     "not-found": Kind(404, "No such address", "Every address is listed in /openapi.json."),
     "model-not-found": Kind(404, "No such model", "GET /v1/models lists the models."),
     "version-not-found": Kind(
