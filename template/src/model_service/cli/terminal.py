@@ -48,6 +48,8 @@ def say_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str
     from rich.table import Table
 
     table = Table(*headings, box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
+    for column in table.columns[:-1]:
+        column.no_wrap = True
     for row in rows:
         table.add_row(*row)
     Console(highlight=False).print(table)

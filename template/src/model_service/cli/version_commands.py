@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from model_service.repository import Repository
 
 PANEL = "Versions"
+METRICS_LISTED = 2
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For another program.")]
 
@@ -145,7 +146,13 @@ def _models_to_train(
     return waiting
 
 
-def list_versions(context: typer.Context, as_json: AsJson = False) -> None:
+def list_versions(
+    context: typer.Context,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Default: every model.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Show every model with its versions, and which of them answers."""
     from model_service.registry.traffic import read_traffic
 
@@ -153,7 +160,9 @@ def list_versions(context: typer.Context, as_json: AsJson = False) -> None:
     registry = registry_of(repository)
     traffic = read_traffic(repository.traffic).models
     found: list[dict[str, Any]] = []
-    for name in sorted({*repository.model_names(), *registry.models()}):
+    for name in names or ():
+        known_model(repository, name)
+    for name in names or sorted({*repository.model_names(), *registry.models()}):
         entry = traffic.get(name)
         versions = registry.versions(name)
         found += [_version_line(registry, name, version, entry) for version in versions]
@@ -163,7 +172,7 @@ def list_versions(context: typer.Context, as_json: AsJson = False) -> None:
         say_json(found)
         return
     say_table(
-        ("model", "version", "answers", "format", "trained", "metrics on held-out rows"),
+        ("model", "version", "answers", "trained", "on held-out rows"),
         [_line(line) for line in found],
     )
     if not found:
@@ -193,13 +202,14 @@ def _version_line(
 
 def _line(line: dict[str, Any]) -> tuple[str, ...]:
     if line["version"] is None:
-        return line["model"], "-", f"train it: {command_line('train ' + line['model'])}", "", "", ""
+        todo = f"train it: {command_line('train ' + line['model'])}"
+        return line["model"], "-", "", "", todo
     role = ", ".join(line["roles"]).replace("champion", "[green]champion[/]")
     if "fault" in line:
-        return line["model"], line["version"], role, "", "", f"[red]{literal(line['fault'])}[/]"
-    metrics = "  ".join(f"{name} {value:.3g}" for name, value in line["metrics"].items())
-    trained = str(line["created_at"])[:16].replace("T", " ")
-    return line["model"], line["version"], role, line["format"], trained, metrics
+        return line["model"], line["version"], role, "", f"[red]{literal(line['fault'])}[/]"
+    metrics = [f"{name}\u00a0{value:.3g}" for name, value in line["metrics"].items()]
+    day = str(line["created_at"])[:10]
+    return line["model"], line["version"], role, day, " ".join(metrics[:METRICS_LISTED])
 
 
 def show(
