@@ -51,6 +51,13 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queue_rows: Count = 20_000
 
 
+class Promotion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `promote` refuses: `flipped_decisions` is the largest share of compared rows, 0 to 1,
+    for which another class than the champion's may be answered."""
+
+    flipped_decisions: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
+
+
 class Stores(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where trained versions are kept: a folder, relative to the repository."""
 
@@ -73,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_keys: dict[CallerName, KeyDigest] = {}
     server: Server = Server()
     limits: Limits = Limits()
+    promotion: Promotion = Promotion()
     stores: Stores = Stores()
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from model_service.new_model import NewModelError, start_model
 from model_service.repository import Repository
-from tests.rendering import ROOT
+from tests.platform.commands.command import command
 
-RUN = "from model_service.cli.main import main; main()"
 DATA = "weight,colour,kind\n" + "150,red,apple\n120,green,pear\n" * 40
 
 
@@ -25,17 +21,6 @@ def repository(tmp_path: Path) -> Repository:
     (root / "service.yaml").write_text("name: acme\n", encoding="utf-8")
     (tmp_path / "fruit.csv").write_text(DATA, encoding="utf-8")
     return Repository(root)
-
-
-def command(repository: Repository, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command on `repository`, and return what it printed."""
-    return subprocess.run(
-        [sys.executable, "-c", RUN, "--repository", str(repository.root), *arguments],
-        env={**os.environ, "COLUMNS": "200", "PYTHONPATH": str(ROOT / "template/src")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def test_new_drafts_a_contract_and_keeps_the_data(repository: Repository, tmp_path: Path) -> None:

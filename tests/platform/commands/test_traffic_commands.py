@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from model_service.registry.traffic import ModelTraffic, read_traffic
 from model_service.repository import Repository
+from tests.platform.commands.command import command
 from tests.platform.training.small_repository import NAME, make_repository
-from tests.rendering import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-RUN = "from model_service.cli.main import main; main()"
-
-
-def command(repository: Repository, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command on `repository`, and return what it printed."""
-    return subprocess.run(
-        [sys.executable, "-c", RUN, "--repository", str(repository.root), *arguments],
-        env={**os.environ, "COLUMNS": "200", "PYTHONPATH": str(ROOT / "template/src")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from model_service.cli import (
+    compare_command,
     doctor_command,
     model_commands,
     service_commands,
@@ -32,6 +33,7 @@ app = typer.Typer(
 
 model_commands.add_to(app)
 version_commands.add_to(app)
+compare_command.add_to(app)
 traffic_commands.add_to(app)
 service_commands.add_to(app)
 doctor_command.add_to(app)

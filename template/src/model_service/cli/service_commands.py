@@ -121,16 +121,19 @@ def _stated_rows(
         rows = [msgspec.json.decode(text, type=dict[str, Any]) for text in row or []]
     except msgspec.MsgspecError as error:
         stop(f'--row must be a JSON object such as {{"feature": 1}}: {error}')
-    if file is None:
-        return rows
+    return rows if file is None else rows + rows_of_file(file, loaded)
+
+
+def rows_of_file(file: Path, loaded: LoadedVersion) -> list[dict[str, Any]]:
+    """Read rows from a CSV, a JSON list or JSON lines; end the command if it holds none."""
     if file.suffix == ".csv":
         import pandas as pd
 
         from model_service.contract.table import rows_of
 
-        return rows + rows_of(pd.read_csv(file), loaded.contract)
+        return rows_of(pd.read_csv(file), loaded.contract)
     try:
-        return rows + _rows_of_json(file.read_bytes())
+        return _rows_of_json(file.read_bytes())
     except msgspec.MsgspecError as error:
         stop(f"{file} must hold a JSON list of rows, or a row a line: {error}")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import getpass
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from model_service.cli.compare_command import how_to_accept, loaded, refuse_to_promote
 from model_service.cli.terminal import NOT_IN_ORDER, say, state, stop
 from model_service.cli.version_commands import (
     PANEL,
@@ -32,14 +34,45 @@ def add_to(app: typer.Typer) -> None:
     app.command("shadow", rich_help_panel=PANEL)(shadow)
 
 
-def promote(context: typer.Context, name: Name, version: Version) -> None:
-    """Let a version answer, once its golden predictions replay; `rollback` undoes it."""
+def promote(
+    context: typer.Context,
+    name: Name,
+    version: Version,
+    accept: Annotated[
+        bool,
+        typer.Option("--accept", help="Although callers break, or too many decisions flip."),
+    ] = False,
+) -> None:
+    """Let a version answer, if its golden predictions replay and it breaks no caller."""
     from model_service.registry import traffic
 
     repository: Repository = context.obj
     _check_it_may_answer(repository, name, version)
+    champion = traffic.read_traffic(repository.traffic).models.get(name)
+    if champion and champion.champion not in (None, version):
+        _compare_with(repository, name, champion.champion or "", version, accept=accept)
     traffic.promote(repository.traffic, name, version, by=_person())
     say(f"{state(True)} Version {version} is the champion of {name}.")
+
+
+def _compare_with(
+    repository: Repository, name: str, champion: str, version: str, *, accept: bool
+) -> None:
+    """Print what the promotion changes; end the command if it should not happen."""
+    from model_service.settings import read_settings
+
+    if differences_of(registry_of(repository), name, champion):
+        say(f"{state(None)} The champion, version {champion}, is broken: nothing to compare with.")
+        return
+    limit = read_settings(repository, os.environ).promotion.flipped_decisions
+    old, new = (loaded(repository, name, one) for one in (champion, version))
+    reason = refuse_to_promote(old, new, limit)
+    if reason and not accept:
+        stop(
+            f"Version {version} was not promoted: {reason}. If that is meant: "
+            f"{how_to_accept(name, version)}.",
+            NOT_IN_ORDER,
+        )
 
 
 def rollback(context: typer.Context, name: Name) -> None:

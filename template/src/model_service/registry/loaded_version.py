@@ -153,6 +153,28 @@ def golden_of(
     return golden
 
 
+def answers_by_row(
+    loaded: LoadedVersion, rows: Sequence[dict[str, Any]]
+) -> dict[int, GoldenPrediction]:
+    """Return the answers to rows, by their position; rows that the contract refuses are left out.
+
+    Raises:
+        ModelError: the model has no answer for an accepted row.
+    """
+    read = loaded.reader.read_rows(rows)
+    if not read.values:
+        return {}
+    accepted = list(read.positions)
+    warnings = {
+        index: read.warnings[position]
+        for index, position in enumerate(accepted)
+        if position in read.warnings
+    }
+    whole = ReadRows(len(accepted), range(len(accepted)), read.values, warnings, {})
+    answers = golden_of(loaded, whole, [rows[position] for position in accepted])
+    return dict(zip(accepted, answers, strict=True))
+
+
 def load_version(folder: Path, rows_limit: int = 10_000) -> LoadedVersion:
     """Load a version, after proving that every file of it is what training wrote.
 

@@ -1,0 +1,149 @@
+"""`compare`: what would change for callers if another version answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from model_service.cli.service_commands import rows_of_file
+from model_service.cli.terminal import command_line, literal, say, say_json, say_table, state, stop
+from model_service.cli.version_commands import PANEL, AsJson, Name, known_model, registry_of
+
+if TYPE_CHECKING:
+    from model_service.contract.compatibility import Change
+    from model_service.registry.comparison import Comparison
+    from model_service.registry.loaded_version import LoadedVersion
+    from model_service.repository import Repository
+
+Rows = Annotated[
+    Path | None,
+    typer.Option(
+        "--file",
+        help="Rows to answer besides the golden ones: a JSON list, JSON lines or CSV.",
+        exists=True,
+    ),
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this command to the service's command."""
+    app.command("compare", rich_help_panel=PANEL)(compare)
+
+
+def compare(
+    context: typer.Context,
+    name: Name,
+    old: Annotated[str, typer.Argument(metavar="OLD", help="A version, such as the champion.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The version to compare with it.")],
+    file: Rows = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where two versions answer differently, and what the new contract changes."""
+    repository: Repository = context.obj
+    known_model(repository, name)
+    before, after = (loaded(repository, name, version) for version in (old, new))
+    compared = comparison_of(before, after, file)
+    changes = contract_changes(before, after)
+    if as_json:
+        say_json({"comparison": compared, "contract_changes": changes})
+        return
+    say_comparison(before, after, compared)
+    say_contract_changes(changes)
+
+
+def loaded(repository: Repository, name: str, version: str) -> LoadedVersion:
+    """Load a version, or end the command with what is wrong with it."""
+    from model_service.registry.loaded_version import VersionError, load_version
+
+    try:
+        return load_version(registry_of(repository).folder(name, version))
+    except VersionError as error:
+        stop(f"{name} version {version} cannot be loaded: {error}")
+
+
+def comparison_of(old: LoadedVersion, new: LoadedVersion, file: Path | None = None) -> Comparison:
+    """Let both versions answer their golden rows, and those of a file."""
+    from model_service.registry.comparison import compare as compare_versions
+    from model_service.registry.comparison import rows_to_compare
+    from model_service.registry.loaded_version import ModelError
+
+    rows = rows_to_compare(old, new)
+    if file is not None:
+        rows += rows_of_file(file, old)
+    try:
+        return compare_versions(old, new, rows)
+    except ModelError as error:
+        stop(f"A version gives no answer to a row that its contract accepts: {error}")
+
+
+def contract_changes(old: LoadedVersion, new: LoadedVersion) -> list[Change]:
+    """Return what the contract of the new version changes for callers of the old one."""
+    from model_service.contract.compatibility import changes
+
+    return changes(old.contract, new.contract)
+
+
+def say_comparison(old: LoadedVersion, new: LoadedVersion, compared: Comparison) -> None:
+    """Print how the versions differ: how often, which decisions flip, and where."""
+    say(f"[bold]{old.model}[/]: version {new.version} against version {old.version}")
+    share = f"{compared.differing_share:.1%}" if compared.rows else "none"
+    say(f"  {compared.rows} rows answered by both, {compared.differing} differently ({share})")
+    for count, version in ((compared.only_old, old.version), (compared.only_new, new.version)):
+        if count:
+            say(f"  {count} rows answered by version {version} only: the other's contract refuses")
+    if compared.distances:
+        median, most, largest = (f"{distance:.4g}" for distance in compared.distances)
+        unit = literal(old.contract.output.unit or "")
+        say(f"  difference in {unit or 'value'}: median {median}, 95% {most}, largest {largest}")
+    if compared.flips:
+        say_table(
+            (f"version {old.version}", f"version {new.version}", "rows"),
+            [(literal(was), literal(now), str(count)) for was, now, count in compared.flips],
+        )
+    if compared.slices:
+        say_table(
+            ("where", "value", "differ", "of rows"),
+            [
+                (literal(one.feature), literal(one.value), f"{one.share:.0%}", str(one.rows))
+                for one in compared.slices
+            ],
+        )
+
+
+def say_contract_changes(changes: list[Change]) -> None:
+    """Print what callers may notice of a new contract, what breaks them first."""
+    for change in sorted(changes, key=lambda change: not change.breaks):
+        mark = state(False) if change.breaks else state(None)
+        say(f"  {mark} contract, {literal(change)}")
+
+
+def refuse_to_promote(old: LoadedVersion, new: LoadedVersion, limit: float) -> str | None:
+    """Print what a promotion changes; return why it should not happen, or None.
+
+    `limit` is the largest share of decisions that may flip, between 0 and 1; of an output that is
+    no class there are no decisions, and only the contract is looked at.
+    """
+    from model_service.contract.compatibility import raises_major
+
+    compared = comparison_of(old, new)
+    changes = contract_changes(old, new)
+    say_comparison(old, new, compared)
+    say_contract_changes(changes)
+    if any(change.breaks for change in changes) and not raises_major(old.contract, new.contract):
+        return (
+            "its contract breaks callers of the champion (see ✗ above). Mend it, or raise the "
+            f"first number of contract_version ({new.contract.contract_version}) and train again"
+        )
+    if old.contract.output.type == "class" and compared.differing_share > limit:
+        return (
+            f"{compared.differing_share:.1%} of the decisions flip, and service.yaml allows "
+            f"{limit:.1%} (promotion.flipped_decisions)"
+        )
+    return None
+
+
+def how_to_accept(name: str, version: str) -> str:
+    """Return the command that promotes nevertheless."""
+    return command_line(f"promote {name} {version} --accept")
