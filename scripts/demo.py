@@ -169,6 +169,8 @@ def say_what_to_try_next(service: Path, url: str | None) -> None:
 
 def main() -> None:
     """Run the demo in the folder the caller names."""
+    # A shell starts what runs in the background deaf to Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--destination", type=Path, default=ROOT / "demo")
     parser.add_argument("--serve", action="store_true", help="keep serving until Ctrl-C")

@@ -37,7 +37,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Port = 8080
     workers: Count = 1
-    drain_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    drain_seconds: Annotated[float, msgspec.Meta(ge=0)] = 5.0
     models: tuple[str, ...] = ()
 
 

@@ -121,7 +121,8 @@ version_loader.load_version = load_stub  # type: ignore[assignment, attr-defined
 if __name__ == "__main__":
     given: dict[str, Any] = msgspec.json.decode(sys.argv[2])
     with_broken = given.pop("broken", False)
-    settings = msgspec.convert({"name": "stub", "server": {"port": 0}, **given}, Settings)
+    server = {"port": 0, "drain_seconds": 0, **given.pop("server", {})}
+    settings = msgspec.convert({"name": "stub", "server": server, **given}, Settings)
     try:
         serve(settings, make_repository(Path(sys.argv[1]), broken=with_broken))
     except ServeError as error:

@@ -25,7 +25,8 @@ from model_service.repository import Repository
 from model_service.serving.server import serve
 from model_service.settings import read_settings
 repository = Repository(Path(sys.argv[1]))
-serve(read_settings(repository, {"MODEL_SERVICE_SERVER__PORT": "0"}), repository)
+overrides = {"MODEL_SERVICE_SERVER__PORT": "0", "MODEL_SERVICE_SERVER__DRAIN_SECONDS": "0"}
+serve(read_settings(repository, overrides), repository)
 heavy = {"pandas", "sklearn", "scipy", "onnx", "skl2onnx", "skops", "joblib"} & set(sys.modules)
 print("imported:", sorted(heavy), file=sys.stderr, flush=True)
 """
