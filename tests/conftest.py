@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_settings_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the defaults that somebody set for Copier out of every render."""
+    """Keep the defaults that somebody set for Copier out of every render, and let processes keep
+    what they compile: without that, each one that trains compiles its libraries for seconds."""
     settings = tmp_path_factory.mktemp("settings") / "copier.yml"
     settings.write_text("{}\n", encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COPIER_SETTINGS_PATH", str(settings))
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         yield
 
 
