@@ -23,6 +23,7 @@ from model_service.repository import Repository
 from model_service.serving.api_keys import ApiKeys
 from model_service.serving.docs_page import docs_page, index_page
 from model_service.serving.draining import drain_before_stopping
+from model_service.serving.inference_protocol.endpoint import InferenceProtocol, is_below_root
 from model_service.serving.loaded_models import (
     LoadedModels,
     ModelState,
@@ -95,6 +96,14 @@ class Service(Starlette):
         self._predict = PredictEndpoint(
             self.loader, settings.limits, self.metrics, self.log, self._identifiers
         )
+        self._tensors = InferenceProtocol(
+            settings,
+            self.loader,
+            self.metrics,
+            self.log,
+            self._identifiers,
+            lambda: self.is_draining,
+        )
         self._documents = _Documents(settings)
         super().__init__(
             routes=self._routes(),
@@ -114,15 +123,22 @@ class Service(Starlette):
             return
         root = scope.get("root_path", "")
         path = scope["path"].removeprefix(root) if root else scope["path"]
+        is_tensors = is_below_root(path)
         if not self._keys.may_ask(path, scope["headers"]):
-            await self._observed(_refuse_without_key, scope, receive, send)
+            if is_tensors:
+                await self._tensors.answer(path, scope, receive, send, _key_required())
+            else:
+                await self._observed(_refuse_without_key, scope, receive, send)
             return
         if scope["method"] == "POST":
             target = target_of(path)
             if target is not None:
                 await self._predict.answer(target, scope, receive, send)
                 return
-        await self._observed(super().__call__, scope, receive, send)
+        if is_tensors:
+            await self._tensors.answer(path, scope, receive, send)
+        else:
+            await self._observed(super().__call__, scope, receive, send)
 
     async def load_and_follow(self) -> None:
         """Load every version that traffic.yaml names, in a thread, and follow its changes."""
@@ -290,9 +306,12 @@ async def _unreachable(_: Request) -> Response:
     raise ProblemError("internal-error")
 
 
+def _key_required() -> ProblemError:
+    return ProblemError("key-required", headers=((b"www-authenticate", b"Bearer"),))
+
+
 async def _refuse_without_key(scope: Scope, receive: Receive, send: Send) -> None:
-    problem = ProblemError("key-required", headers=((b"www-authenticate", b"Bearer"),))
-    answer = await _answer_problem(Request(scope), problem)
+    answer = await _answer_problem(Request(scope), _key_required())
     await answer(scope, receive, send)
 
 

@@ -40,17 +40,17 @@ _PROBLEM_OF_CODE = {
 class Histogram:
     """Durations in seconds, counted in buckets."""
 
-    __slots__ = ("_bounds", "_counts", "_sum")
+    __slots__ = ("_bounds", "_counts", "sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
+        self.sum = 0.0
 
     def observe(self, seconds: float) -> None:
         """Count one duration."""
         self._counts[bisect_left(self._bounds, seconds)] += 1
-        self._sum += seconds
+        self.sum += seconds
 
     def add_to(self, family: HistogramMetricFamily, labels: list[str]) -> None:
         """Add the cumulated buckets to a family."""
@@ -59,7 +59,7 @@ class Histogram:
         for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
             total += count
             buckets.append((bound, total))
-        family.add_metric(labels, buckets, self._sum)
+        family.add_metric(labels, buckets, self.sum)
 
 
 class VersionMeters:

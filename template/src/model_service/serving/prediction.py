@@ -105,11 +105,11 @@ async def predict(
     read = await _read(served, body)
     meters = served.meters
     if read.warnings or read.faults:
-        _count_problems(meters, read)
+        count_problems(meters, read)
     if not read.values:
         meters.outcomes["invalid_input"] += read.count
         raise _rejected(read)
-    answers = await _answers(served, read)
+    answers = await answers_of(served, read)
     rows = _rows(served, read, answers, identifiers)
     meters.seconds.observe(time.perf_counter() - started)
     failed = len(answers.failures)
@@ -139,7 +139,12 @@ async def _read(served: ServedVersion, body: bytes) -> ReadRows:
         raise ProblemError(slug, error.message, faults=(fault,)) from None
 
 
-async def _answers(served: ServedVersion, read: ReadRows) -> Answers:
+async def answers_of(served: ServedVersion, read: ReadRows) -> Answers:
+    """Let the version answer the rows that were accepted.
+
+    Raises:
+        ProblemError: too many rows wait, or the answer takes too long.
+    """
     outcomes = served.meters.outcomes
     try:
         return await served.batcher.submit(read.values)
@@ -170,7 +175,7 @@ def _rows(
         if rows[position] is not None:
             rows[position].warnings = warnings
     for position, faults in read.faults.items():
-        rows[position] = _refused("rows-rejected", _faults_of(position, faults))
+        rows[position] = _refused("rows-rejected", faults_of(position, faults))
     for index, error in answers.failures.items():
         position = read.positions[index]
         message = f"The model failed for this row ({error}), which is right by the contract."
@@ -184,13 +189,13 @@ def _refused(slug: str, faults: Sequence[RequestFault]) -> RowRefused:
     return RowRefused(RowProblem(type_of(slug), PROBLEMS[slug].title, faults))
 
 
-def _faults_of(position: int, faults: Sequence[Fault]) -> list[RequestFault]:
+def faults_of(position: int, faults: Sequence[Fault]) -> list[RequestFault]:
     """Return the faults of a row with pointers from the root of the body."""
     return [RequestFault(f"/rows/{position}{f.pointer}", f.code, f.message) for f in faults]
 
 
 def _rejected(read: ReadRows) -> ProblemError:
-    faults = [f for position, found in read.faults.items() for f in _faults_of(position, found)]
+    faults = [f for position, found in read.faults.items() for f in faults_of(position, found)]
     rows = "the only row" if read.count == 1 else f"all {read.count} rows"
     detail = f"The contract refuses {rows}. Correct what the faults point at and send again."
     return ProblemError("rows-rejected", detail, faults=faults)
@@ -201,7 +206,8 @@ def _failed(rows: Sequence[RowAnswer | RowRefused]) -> ProblemError:
     return ProblemError("model-failed", faults=[f for row in refused for f in row.error.faults])
 
 
-def _count_problems(meters: VersionMeters, read: ReadRows) -> None:
+def count_problems(meters: VersionMeters, read: ReadRows) -> None:
+    """Count what policies mended and what the contract refused."""
     for warnings in read.warnings.values():
         for warning in warnings:
             meters.count_problem(warning.feature, warning.problem)

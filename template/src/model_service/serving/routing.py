@@ -50,6 +50,10 @@ class Routing(Generic[Answering]):
             entity = _envelope.decode(body).entity
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             return self._champion
+        return self.choose_for(entity)
+
+    def choose_for(self, entity: str | None) -> Answering:
+        """Return what answers requests about an entity; None: by chance."""
         point = 100 * random.random() if entity is None else self.point_of(entity)  # noqa: S311
         for percent, challenger in self._challengers:
             if point < percent:

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol v2 over HTTP: the same models for clients that speak tensors."""

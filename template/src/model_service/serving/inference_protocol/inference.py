@@ -1,0 +1,179 @@
+"""One inference: tensors to rows, rows through the contract and the model, answers to tensors."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from model_service.contract.contract import Contract
+from model_service.contract.rows import ReadRows
+from model_service.serving.batcher import Answers
+from model_service.serving.inference_protocol.messages import (
+    Description,
+    InferAnswer,
+    InferRequest,
+    OutputTensor,
+    RequestedOutput,
+    read_request,
+)
+from model_service.serving.inference_protocol.tensors import (
+    column_of,
+    datatype_of,
+    encoded,
+    shape_of,
+)
+from model_service.serving.loaded_models import Resolved, ServedVersion
+from model_service.serving.prediction import (
+    LARGEST_BODY_READ_IN_LOOP,
+    answers_of,
+    count_problems,
+    faults_of,
+)
+from model_service.serving.problems import ProblemError
+
+PROBABILITIES = "probabilities"
+
+
+class Inferred(msgspec.Struct):
+    """An encoded answer; `json_length` is set where bytes of tensors follow the JSON."""
+
+    body: bytes
+    json_length: int | None
+    rows: int
+
+
+async def infer(
+    resolved: Resolved, body: bytes, json_length: bytes | None, request_id: str
+) -> Inferred:
+    """Answer a request for one version.
+
+    Raises:
+        ProblemError: there is no answer; of many rows, one that is refused refuses them all,
+            because the protocol knows no answer for a part of them.
+    """
+    served = resolved.served
+    started = time.perf_counter()
+    try:
+        if len(body) > LARGEST_BODY_READ_IN_LOOP:
+            request, read = await asyncio.to_thread(_read, served, body, json_length)
+        else:
+            request, read = _read(served, body, json_length)
+        _check_outputs(request, served.loaded.contract)
+    except ProblemError:
+        served.meters.outcomes["invalid_input"] += 1
+        raise
+    count_problems(served.meters, read)
+    if read.faults:
+        served.meters.outcomes["invalid_input"] += read.count
+        raise _refused(read)
+    answers = await answers_of(served, read)
+    failed = len(answers.failures)
+    served.meters.seconds.observe(time.perf_counter() - started)
+    served.meters.outcomes["model_error"] += failed
+    served.meters.outcomes["ok"] += read.count - failed
+    if failed:
+        raise ProblemError("model-failed", f"The model failed for {failed} of {read.count} rows.")
+    return _encoded(resolved, request, read, answers, request_id)
+
+
+def described_inputs(contract: Contract) -> list[Description]:
+    """Return the tensors that a model takes, one for each feature."""
+    return [Description(f.name, datatype_of(f.type), shape_of(f)) for f in contract.features]
+
+
+def described_outputs(contract: Contract) -> list[Description]:
+    """Return the tensors that a model answers: the value and, of a class, its probabilities."""
+    output = contract.output
+    if output.type == "class":
+        shares = Description(PROBABILITIES, "FP64", [-1, len(output.classes)])
+        return [Description(output.name, "BYTES", [-1]), shares]
+    shape = [-1, output.length or 0] if output.type == "vector" else [-1]
+    return [Description(output.name, "FP64", shape)]
+
+
+def _read(
+    served: ServedVersion, body: bytes, json_length: bytes | None
+) -> tuple[InferRequest, ReadRows]:
+    request, parts = read_request(body, json_length)
+    contract = served.loaded.contract
+    known = {feature.name: feature for feature in contract.features}
+    columns: dict[str, list[Any]] = {}
+    for tensor, part in zip(request.inputs, parts, strict=True):
+        if tensor.name in columns:
+            raise ProblemError("invalid-request", f"Input {tensor.name!r} was sent twice.")
+        if tensor.name in known:
+            columns[tensor.name] = column_of(tensor, known[tensor.name], part)
+        elif contract.unknown_fields == "reject":
+            listed = ", ".join(known)
+            raise ProblemError(
+                "invalid-request", f"{tensor.name!r} is no input of this model. Inputs: {listed}."
+            )
+    counts = {len(column) for column in columns.values()}
+    if len(counts) != 1 or counts == {0}:
+        raise ProblemError(
+            "invalid-request", "The inputs must have the same number of rows, and at least one."
+        )
+    if counts.pop() > served.loaded.reader.rows_limit:
+        limit = served.loaded.reader.rows_limit
+        raise ProblemError("too-many-rows", f"At most {limit} rows are answered in one request.")
+    rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+    return request, served.loaded.reader.read_rows(rows)
+
+
+def _check_outputs(request: InferRequest, contract: Contract) -> None:
+    known = [tensor.name for tensor in described_outputs(contract)]
+    for wanted in request.outputs or ():
+        if wanted.name not in known:
+            raise ProblemError(
+                "invalid-request",
+                f"{wanted.name!r} is no output of this model. Outputs: {', '.join(known)}.",
+            )
+
+
+def _refused(read: ReadRows) -> ProblemError:
+    position, faults = next(iter(read.faults.items()))
+    first = faults_of(position, faults)[0]
+    others = f" {len(read.faults) - 1} more rows are refused." if len(read.faults) > 1 else ""
+    return ProblemError("rows-rejected", f"Row {position}: {first.message}{others}")
+
+
+def _encoded(
+    resolved: Resolved, request: InferRequest, read: ReadRows, answers: Answers, request_id: str
+) -> Inferred:
+    served = resolved.served
+    tensors = {tensor.name: tensor for tensor in _tensors(served.loaded.contract, answers)}
+    wanted = request.outputs or [RequestedOutput(name) for name in tensors]
+    all_binary = (request.parameters or {}).get("binary_data_output", False)
+    outputs, contents = [], []
+    for one in wanted:
+        tensor = tensors[one.name]
+        if one.parameters.get("binary_data", all_binary) is True:
+            tensor, content = encoded(tensor)
+            contents.append(content)
+        outputs.append(tensor)
+    parameters: dict[str, str | int | float | bool] = {
+        "alias": resolved.alias or "",
+        "warnings": sum(len(found) for found in read.warnings.values()),
+    }
+    head = msgspec.json.encode(
+        InferAnswer(served.model, served.version, request.id or request_id, parameters, outputs)
+    )
+    body = b"".join((head, *contents))
+    return Inferred(body, len(head) if contents else None, read.count)
+
+
+def _tensors(contract: Contract, answers: Answers) -> Sequence[OutputTensor]:
+    rows = len(answers.values)
+    made = []
+    for described in described_outputs(contract):
+        data: Any = answers.probabilities if described.name == PROBABILITIES else answers.values
+        if len(described.shape) == 2:
+            data = [element for row in data for element in row]
+        made.append(
+            OutputTensor(described.name, [rows, *described.shape[1:]], described.datatype, data)
+        )
+    return made
