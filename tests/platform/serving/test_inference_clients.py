@@ -1,4 +1,4 @@
-"""What the clients of the Open Inference Protocol do in practice: each real call of tritonclient."""
+"""What clients of the Open Inference Protocol do in practice: each real call of tritonclient."""
 
 from __future__ import annotations
 
