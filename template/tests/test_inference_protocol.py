@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def tensor_of(feature: Feature, rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def infer(caller: Caller, path: str, golden: list[GoldenPrediction], version: Found) -> Any:
+def infer(caller: Caller, path: str, golden: Sequence[GoldenPrediction], version: Found) -> Any:
     """Send the golden rows as tensors."""
     assert version.contract is not None
     rows = [one.row for one in golden]
@@ -39,7 +40,7 @@ def infer(caller: Caller, path: str, golden: list[GoldenPrediction], version: Fo
     return caller.client.post(f"/v2/models/{path}/infer", json={"inputs": inputs})
 
 
-def check_answers(answer: Any, golden: list[GoldenPrediction], version: Found) -> None:
+def check_answers(answer: Any, golden: Sequence[GoldenPrediction], version: Found) -> None:
     """The tensors of an answer hold the golden predictions."""
     assert answer.status_code == 200, answer.text
     assert (answer.json()["model_name"], answer.json()["model_version"]) == (
