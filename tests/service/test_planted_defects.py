@@ -23,6 +23,7 @@ DOCUMENT = "src/model_service/contract/openapi.py"
 SERVED = "src/model_service/serving/prediction.py"
 VERSION = "registry/every_type/1"
 FEATURES = f"{VERSION}/features.py"
+TENSORS = "src/model_service/serving/inference_protocol/inference.py"
 DIRT = "test_a_dirty_value_gets_an_answer_or_a_reason[every_type-1-{}]"
 GOLDEN = "test_the_golden_predictions_are_answered_as_they_were"
 CHECKED = "if value is None or (value"
@@ -242,6 +243,27 @@ DEFECTS = [
         '"value": answer.value}',
         '"values": answer.value}',
         "test_every_documented_answer_has_the_documented_shape",
+    ),
+    Defect(
+        "tensors hold the probabilities of other rows",
+        TENSORS,
+        "data: Any = answers.probabilities",
+        "data: Any = answers.probabilities[::-1]",
+        "test_the_golden_rows_are_answered_the_same_as_tensors",
+    ),
+    Defect(
+        "an alias is no version in an address",
+        "src/model_service/serving/inference_protocol/endpoint.py",
+        "(?P<version>{_NAME})",
+        "(?P<version>[0-9]+)",
+        "test_the_champion_answers_by_its_alias_and_without_a_version[every_type-champion]",
+    ),
+    Defect(
+        "metadata leave out a feature",
+        TENSORS,
+        "for f in contract.features]",
+        "for f in contract.features[1:]]",
+        "test_metadata_name_every_feature_and_output",
     ),
     Defect(
         "a contract in models/ is broken",
