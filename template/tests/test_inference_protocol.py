@@ -68,7 +68,7 @@ def test_the_golden_rows_are_answered_the_same_as_tensors(version: Found, caller
     check_answers(infer(caller, path, golden, version), golden, version)
 
 
-@pytest.mark.parametrize("suffix", ["", "/versions/champion"])
+@pytest.mark.parametrize("suffix", ["", "/versions/champion"], ids=["no_version", "alias"])
 def test_the_champion_answers_by_its_alias_and_without_a_version(
     champion: Found, caller: Caller, suffix: str
 ) -> None:
