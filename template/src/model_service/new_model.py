@@ -73,6 +73,7 @@ def _scaffold_files(repository: Repository, kind: str) -> list[tuple[Path, str]]
         "train.py": SCAFFOLD / ("train_class.py" if kind == "class" else "train_number.py"),
         "features.py": SCAFFOLD / "features.py",
         "card.md": SCAFFOLD / "card.md",
+        "model.yaml": SCAFFOLD / "model.yaml",
         "tests/test_behaviour.py": SCAFFOLD / "tests" / "test_behaviour.py",
     }
     own = repository.models / ".scaffold"

@@ -7,20 +7,21 @@ A nested setting is named in the environment by its path, joined by two undersco
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import yaml
 
 from model_service.repository import Repository
+from model_service.setting_names import did_you_mean, hint_for, names_in
 
 PREFIX = "MODEL_SERVICE_"
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 CallerName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,62}$")]
 KeyDigest = Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")]
 
@@ -55,20 +56,61 @@ class Promotion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What `promote` refuses: `flipped_decisions` is the largest share of compared rows, 0 to 1,
     for which another class than the champion's may be answered."""
 
-    flipped_decisions: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
+    flipped_decisions: Share = 0.1
 
 
 class Stores(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where trained versions are kept: a folder, relative to the repository."""
+    """Where trained versions are kept (a folder, relative to the repository), and where the
+    prediction log is: a folder that holds it as SQLite, or `postgresql://…`; "" for none."""
 
     registry: str = "registry"
+    prediction_log: str = "prediction_log"
+
+
+class PredictionLog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is kept of answered rows: the features of all, of none, or those named here; rows that
+    are older than `retention_days`, or do not fit into `retention_megabytes`, are deleted. At most
+    `queue_rows` wait to be written; more are dropped and counted."""
+
+    store_features: Literal["all", "none"] | tuple[str, ...] = "all"
+    retention_days: Count = 30
+    retention_megabytes: Count = 2048
+    queue_rows: Count = 50_000
+
+
+class Monitoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How models are watched. `false_alarms_per_month` is the budget of each model, from which
+    every level follows; the monitor's own /metrics are on `host` and `port`."""
+
+    false_alarms_per_month: Annotated[float, msgspec.Meta(gt=0, le=100)] = 0.1
+    host: str = "127.0.0.1"
+    port: Port = 9108
+    seconds_between_runs: Seconds = 60.0
+
+
+class Slo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What callers are promised over 30 days: the share of requests that are answered, and the
+    share of those that are answered within `latency_milliseconds`."""
+
+    availability: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.999
+    latency_milliseconds: Annotated[float, msgspec.Meta(gt=0)] = 100.0
+    latency_share: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.99
+
+
+class Contacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whom to ask: accounts, teams or channels; empty while unknown, which `handoff check` says."""
+
+    on_call: str = ""
+    backend: str = ""
+    devops: str = ""
+    product: str = ""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that can be set about a service.
 
-    `api_keys` maps the names of callers to the digests of their keys; without any, everybody who
-    reaches the service may ask.
+    `level` says how much depends on the service, A most and C least. `api_keys` maps the names of
+    callers to the digests of their keys; without any, everybody who reaches the service may ask.
     """
 
     name: str
@@ -77,11 +119,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     team: str = ""
     owners: tuple[str, ...] = ()
     launch_date: dt.date | None = None
+    level: Literal["A", "B", "C"] = "B"
+    contacts: Contacts = Contacts()
+    slo: Slo = Slo()
     api_keys: dict[CallerName, KeyDigest] = {}
     server: Server = Server()
     limits: Limits = Limits()
     promotion: Promotion = Promotion()
     stores: Stores = Stores()
+    prediction_log: PredictionLog = PredictionLog()
+    monitoring: Monitoring = Monitoring()
 
 
 def read_settings(repository: Repository, environ: Mapping[str, str]) -> Settings:
@@ -106,20 +153,12 @@ def read_settings(repository: Repository, environ: Mapping[str, str]) -> Setting
 
 def setting_names() -> list[str]:
     """Return every setting by its dotted path, such as `limits.rows_per_request`."""
-    return list(_leaves(Settings))
+    return list(names_in(Settings))
 
 
 def variable_of(setting: str) -> str:
     """Return the environment variable that overrides a setting."""
     return PREFIX + setting.replace(".", "__").upper()
-
-
-def _leaves(struct: type[msgspec.Struct], above: str = "") -> Iterator[str]:
-    for field in msgspec.structs.fields(struct):
-        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-            yield from _leaves(field.type, f"{above}{field.name}.")
-        else:
-            yield above + field.name
 
 
 def _overrides(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -128,7 +167,7 @@ def _overrides(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         if not variable.startswith(PREFIX):
             continue
         if variable not in known:
-            raise SettingsError(f"{variable} is no setting.{_did_you_mean(variable, list(known))}")
+            raise SettingsError(f"{variable} is no setting.{did_you_mean(variable, list(known))}")
         yield variable, known[variable]
 
 
@@ -139,21 +178,25 @@ def _set(stated: dict[str, Any], dotted: str, value: str) -> None:
     stated[leaf] = value if dotted in _TEXT else yaml.safe_load(value)
 
 
-_TEXT = ("name", "title", "description", "team", "server.host", "stores.registry")
+_TEXT = (
+    "name",
+    "title",
+    "description",
+    "team",
+    "level",
+    "contacts.on_call",
+    "contacts.backend",
+    "contacts.devops",
+    "contacts.product",
+    "server.host",
+    "stores.registry",
+    "stores.prediction_log",
+    "monitoring.host",
+)
 
 
 def _convert(stated: dict[str, Any], where: str) -> Settings:
     try:
         return msgspec.convert(stated, Settings)
     except msgspec.ValidationError as error:
-        words = str(error).split("`")
-        hint = _did_you_mean(words[1], setting_names()) if "unknown field" in str(error) else ""
-        raise SettingsError(f"{where}: {error}.{hint}") from None
-
-
-def _did_you_mean(word: str, known: list[str]) -> str:
-    bare = {name.rpartition(".")[2]: name for name in known}
-    close = difflib.get_close_matches(word, [*known, *bare], n=1, cutoff=0.5)
-    if close:
-        return f" Did you mean {bare.get(close[0], close[0])}?"
-    return f" Known: {', '.join(known)}."
+        raise SettingsError(f"{where}: {error}.{hint_for(error, setting_names())}") from None

@@ -27,7 +27,8 @@ def test_new_drafts_a_contract_and_keeps_the_data(repository: Repository, tmp_pa
     files = start_model(repository, "fruit", tmp_path / "fruit.csv", "kind")
     folder = repository.models / "fruit"
     assert {str(path.relative_to(folder)) for path in files} == {
-        *["contract.yaml", "train.py", "features.py", "card.md", "tests/test_behaviour.py"]
+        *["contract.yaml", "train.py", "features.py", "card.md", "model.yaml"],
+        "tests/test_behaviour.py",
     }
     assert (repository.root / "data/fruit.csv").read_text(encoding="utf-8") == DATA
     assert command(repository, "contract", "check", "fruit").returncode == 0
