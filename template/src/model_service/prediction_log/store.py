@@ -1,0 +1,382 @@
+"""The prediction log as one store: the same questions to SQLite and to PostgreSQL.
+
+Times are in seconds since 1970, and intervals hold their beginning and not their end. Every method
+raises `StoreError` when the database cannot be reached or refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from model_service.prediction_log.database import PREDICTION_COLUMNS, Database, Execute, StoreError
+from model_service.prediction_log.records import (
+    Activity,
+    GroundTruth,
+    GroundTruthOutcome,
+    LoggedCounts,
+    LoggedRow,
+    TruthResult,
+)
+from model_service.prediction_log.sqlite_database import SqliteDatabase
+
+__all__ = ["PredictionStore", "StoreError", "open_store"]
+
+ROWS_AT_ONCE = 2_000
+"""Rows that are read or deleted by one statement: nobody waits long for a lock."""
+_COLUMNS = ", ".join(f"p.{column}" for column in PREDICTION_COLUMNS)
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+def open_store(place: str, root: Path) -> PredictionStore:
+    """Return the store in the folder `place`, relative to `root`.
+
+    Nothing is opened yet: what is wrong with the place is said when it is used.
+    """
+    return PredictionStore(SqliteDatabase(root / place))
+
+
+class PredictionStore:
+    """The prediction log, its counts, the ground truth and the monitor's memory."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def append(self, rows: Sequence[LoggedRow]) -> None:
+        """Add answered rows, all or none; a row whose id is there already is left as it is."""
+        if rows:
+            self._database.append([_as_columns(row) for row in rows])
+
+    def find(self, prediction_id: str) -> LoggedRow | None:
+        """Return the row with this id."""
+        sql = f"SELECT {_COLUMNS} FROM predictions p WHERE prediction_id = ?"  # noqa: S608
+        found = self._fetch(sql, (prediction_id,))
+        return _row(found[0]) if found else None
+
+    def truth_of(self, prediction_id: str) -> Any:
+        """Return the ground truth of a prediction, as it was corrected last; None without one."""
+        sql = """SELECT g.value FROM predictions p JOIN ground_truth g
+            ON g.prediction_id = p.truth_id WHERE p.prediction_id = ?"""
+        found = self._fetch(sql, (prediction_id,))
+        return _decode(found[0][0]) if found else None
+
+    def rows(
+        self,
+        model: str,
+        version: str | None,
+        since: float,
+        until: float,
+        limit: int | None = None,
+    ) -> Iterator[LoggedRow]:
+        """Yield the rows of a version (None: of all) in the order of time.
+
+        With `limit`, only the last so many of them.
+        """
+        if limit is None:
+            for found in self._by_time("", "", model, version, since, until):
+                yield _row(found)
+            return
+        sql, parameters = _selection(model, version, since, until)
+        newest = self._fetch(
+            f"SELECT {_COLUMNS} FROM predictions p {sql} ORDER BY p.at DESC LIMIT ?",  # noqa: S608
+            (*parameters, limit),
+        )
+        for found in reversed(newest):
+            yield _row(found)
+
+    def joined(
+        self, model: str, version: str | None, since: float, until: float
+    ) -> Iterator[tuple[LoggedRow, Any]]:
+        """Yield the rows whose ground truth is known, with it, by the time of prediction."""
+        self._match_waiting(model)
+        join = "JOIN ground_truth g ON g.prediction_id = p.truth_id"
+        for found in self._by_time(", g.value", join, model, version, since, until):
+            yield _row(found[:-1]), _decode(found[-1])
+
+    def activity(self, since: float, until: float) -> list[Activity]:
+        """Return which versions answered rows, how many and when."""
+        found = self._fetch(
+            """SELECT model, version, COUNT(*), MIN(at), MAX(at) FROM predictions
+            WHERE at >= ? AND at < ? GROUP BY model, version ORDER BY model, version""",
+            (since, until),
+        )
+        return [Activity(*columns) for columns in found]
+
+    def last_seen(self, model: str, version: str) -> float | None:
+        """Return when a version answered its last row that is still here."""
+        sql = "SELECT MAX(at) FROM predictions WHERE model = ? AND version = ?"
+        found: float | None = self._fetch(sql, (model, version))[0][0]
+        return found
+
+    def add_counts(self, counts: Sequence[LoggedCounts]) -> None:
+        """Keep counts; they replace those of the same worker for the same minute."""
+        with self._database.transaction() as run:
+            for one in counts:
+                run(
+                    """INSERT INTO counts VALUES (?, ?, ?, ?, ?)
+                    ON CONFLICT (model, version, window_start, worker)
+                    DO UPDATE SET counts = excluded.counts""",
+                    (one.model, one.version, one.window_start, one.worker, one.counts),
+                )
+
+    def counts(
+        self, model: str, version: str, since: float, until: float
+    ) -> Iterator[LoggedCounts]:
+        """Yield the counts of the minutes that begin in an interval, in the order of time."""
+        found = self._fetch(
+            """SELECT model, version, window_start, worker, counts FROM counts
+            WHERE model = ? AND version = ? AND window_start >= ? AND window_start < ?
+            ORDER BY window_start, worker""",
+            (model, version, since, until),
+        )
+        for *_, window_start, worker, blob in found:
+            yield LoggedCounts(model, version, window_start, worker, bytes(blob))
+
+    def add_ground_truth(self, truths: Sequence[GroundTruth]) -> GroundTruthOutcome:
+        """Keep what really happened; what came last for a prediction counts.
+
+        A truth whose prediction is not here is kept as well, and joined once it comes.
+        """
+        results: list[TruthResult] = []
+        for start in range(0, len(truths), ROWS_AT_ONCE):
+            with self._database.transaction() as run:
+                results += [_keep(run, truth) for truth in truths[start : start + ROWS_AT_ONCE]]
+        return GroundTruthOutcome(tuple(results))
+
+    def get_state(self, name: str) -> bytes | None:
+        """Return what was remembered under a name."""
+        found = self._fetch("SELECT value FROM state WHERE name = ?", (name,))
+        return bytes(found[0][0]) if found else None
+
+    def set_state(self, name: str, value: bytes) -> None:
+        """Remember something under a name, in the place of what was there."""
+        with self._database.transaction() as run:
+            run(
+                """INSERT INTO state VALUES (?, ?)
+                ON CONFLICT (name) DO UPDATE SET value = excluded.value""",
+                (name, value),
+            )
+
+    def purge(
+        self, before: float, megabytes: float, answers_before: Mapping[str, float] | None = None
+    ) -> int:
+        """Delete what is older than `before`, then the oldest until `megabytes` are left.
+
+        Of the models in `answers_before` only the features, the entity and the key are erased
+        then; the answers wait for late ground truth until that time. Return the deleted rows.
+        """
+        deleted = 0
+        for model in self._models():
+            answers = min((answers_before or {}).get(model, before), before)
+            deleted += self._delete(model, answers)
+            if answers < before:
+                self._erase(model, before)
+        self._forget(min([before, *(answers_before or {}).values()]), before)
+        while self._database.bytes_used() > megabytes * 1e6:
+            cut = self._end_of_the_oldest_tenth()
+            if cut is None:
+                break
+            deleted += sum(self._delete(model, cut) for model in self._models())
+            self._forget(cut, cut)
+        self._database.reclaim()
+        return deleted
+
+    def close(self) -> None:
+        """Close the connection to the database."""
+        self._database.close()
+
+    def _fetch(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
+        return self._database.fetch(sql, parameters)
+
+    def _by_time(
+        self,
+        more: str,
+        join: str,
+        model: str,
+        version: str | None,
+        since: float,
+        until: float,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield rows in batches, so that no transaction stays open while they are looked at."""
+        where, parameters = _selection(model, version, since, until)
+        sql = f"""SELECT {_COLUMNS}{more} FROM predictions p {join} {where}
+            AND (p.at, p.prediction_id) > (?, ?)
+            ORDER BY p.at, p.prediction_id LIMIT {ROWS_AT_ONCE}"""  # noqa: S608
+        after: tuple[float, str] = (since, "")
+        while True:
+            found = self._fetch(sql, (*parameters, *after))
+            yield from found
+            if len(found) < ROWS_AT_ONCE:
+                return
+            after = (found[-1][2], found[-1][0])
+
+    def _match_waiting(self, model: str) -> None:
+        """Give truths that were told by key to the predictions that came after them."""
+        with self._database.transaction() as run:
+            waiting = run(
+                "SELECT key, at, value, received_at FROM waiting_truth WHERE model = ?", (model,)
+            ).fetchall()
+            for key, at, value, received_at in waiting:
+                found = _predicted_for(run, model, key, at)
+                if found is not None:
+                    _put(run, found, value, at, received_at)
+                    run(
+                        "DELETE FROM waiting_truth WHERE model = ? AND key = ? AND at = ?",
+                        (model, key, at),
+                    )
+
+    def _models(self) -> list[str]:
+        return [model for (model,) in self._fetch("SELECT DISTINCT model FROM predictions", ())]
+
+    def _delete(self, model: str, before: float) -> int:
+        """Delete rows of a model in steps, so that nobody waits long for a lock."""
+        deleted = 0
+        while True:
+            with self._database.transaction() as run:
+                step = run(
+                    """DELETE FROM predictions WHERE prediction_id IN (SELECT prediction_id
+                    FROM predictions WHERE model = ? AND at < ? LIMIT ?)""",
+                    (model, before, ROWS_AT_ONCE),
+                ).rowcount
+            deleted += step
+            if step < ROWS_AT_ONCE:
+                return deleted
+
+    def _erase(self, model: str, before: float) -> None:
+        with self._database.transaction() as run:
+            run(
+                """UPDATE predictions SET received = NULL, used = NULL, entity = NULL, key = NULL
+                WHERE model = ? AND at < ? AND (used IS NOT NULL OR received IS NOT NULL
+                OR entity IS NOT NULL OR key IS NOT NULL)""",
+                (model, before),
+            )
+
+    def _forget(self, truths_before: float, counts_before: float) -> None:
+        with self._database.transaction() as run:
+            run("DELETE FROM counts WHERE window_start < ?", (counts_before,))
+            run("DELETE FROM ground_truth WHERE received_at < ?", (truths_before,))
+            run("DELETE FROM waiting_truth WHERE received_at < ?", (truths_before,))
+
+    def _end_of_the_oldest_tenth(self) -> float | None:
+        """Return the time before which a tenth of what is kept lies; None if nothing is."""
+        times = self._fetch(
+            """SELECT MIN(at), MAX(at) FROM predictions
+            UNION ALL SELECT MIN(window_start), MAX(window_start) FROM counts""",
+            (),
+        )
+        kept = [time for ends in times for time in ends if time is not None]
+        return min(kept) + max(1.0, (max(kept) - min(kept)) / 10) if kept else None
+
+
+def _selection(
+    model: str, version: str | None, since: float, until: float
+) -> tuple[str, list[Any]]:
+    where, parameters = "WHERE p.model = ? AND p.at >= ? AND p.at < ?", [model, since, until]
+    return (
+        (where, parameters)
+        if version is None
+        else (
+            f"{where} AND p.version = ?",
+            [*parameters, version],
+        )
+    )
+
+
+def _keep(run: Execute, truth: GroundTruth) -> TruthResult:
+    value = _encode(truth.value).decode()
+    if truth.prediction_id is not None:
+        target: str | None = truth.prediction_id
+        sql = "SELECT 1 FROM predictions WHERE prediction_id = ?"
+        is_known = bool(run(sql, (target,)).fetchall())
+    else:
+        assert truth.model is not None
+        assert truth.key is not None
+        target = _predicted_for(run, truth.model, truth.key, truth.at)
+        is_known = target is not None
+    if target is None:
+        run(
+            """INSERT INTO waiting_truth VALUES (?, ?, ?, ?, ?) ON CONFLICT (model, key, at)
+            DO UPDATE SET value = excluded.value, received_at = excluded.received_at""",
+            (truth.model, truth.key, truth.at, value, truth.received_at),
+        )
+        return "unknown"
+    before = run("SELECT value FROM ground_truth WHERE prediction_id = ?", (target,)).fetchall()
+    if not before or before[0][0] != value:
+        _put(run, target, value, truth.at, truth.received_at)
+    if not is_known:
+        return "unknown"
+    if not before:
+        return "matched"
+    return "repeated" if before[0][0] == value else "corrected"
+
+
+def _put(run: Execute, prediction_id: str, value: str, at: float, received_at: float) -> None:
+    run(
+        """INSERT INTO ground_truth VALUES (?, ?, ?, ?) ON CONFLICT (prediction_id)
+        DO UPDATE SET value = excluded.value, at = excluded.at,
+        received_at = excluded.received_at""",
+        (prediction_id, value, at, received_at),
+    )
+
+
+def _predicted_for(run: Execute, model: str, key: str, at: float) -> str | None:
+    """Return the last answer that a caller got for a key up to a time."""
+    found = run(
+        """SELECT prediction_id FROM predictions WHERE model = ? AND key = ? AND at <= ?
+        AND truth_id = prediction_id ORDER BY at DESC LIMIT 1""",
+        (model, key, at),
+    ).fetchall()
+    return found[0][0] if found else None
+
+
+def _as_columns(row: LoggedRow) -> tuple[Any, ...]:
+    # What no policy touched is stored once.
+    received = None if row.received == row.used else row.received
+    return (
+        row.prediction_id,
+        row.request_id,
+        row.at,
+        row.model,
+        row.version,
+        row.alias,
+        row.entity,
+        _text(received),
+        _text(row.used),
+        _text(row.warnings) if row.warnings else None,
+        _encode(row.value).decode(),
+        _text(row.probabilities),
+        row.seconds,
+        row.key,
+        row.shadow_of or row.prediction_id,
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else _encode(value).decode()
+
+
+def _row(columns: Sequence[Any]) -> LoggedRow:
+    received, used, warnings, value, probabilities = (
+        None if text is None else _decode(text) for text in columns[7:12]
+    )
+    return LoggedRow(
+        prediction_id=columns[0],
+        request_id=columns[1],
+        at=columns[2],
+        model=columns[3],
+        version=columns[4],
+        alias=columns[5],
+        entity=columns[6],
+        received=used if received is None else received,
+        used=used,
+        warnings=tuple(tuple(warning) for warning in warnings or ()),
+        value=value,
+        probabilities=probabilities,
+        seconds=columns[12],
+        key=columns[13],
+        shadow_of=columns[14] if columns[14] != columns[0] else None,
+    )
