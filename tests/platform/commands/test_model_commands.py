@@ -34,6 +34,23 @@ def test_new_drafts_a_contract_and_keeps_the_data(repository: Repository, tmp_pa
     assert command(repository, "contract", "check", "fruit").returncode == 0
 
 
+def test_a_model_with_dates_written_as_text_trains_as_it_was_started(
+    repository: Repository, tmp_path: Path
+) -> None:
+    days = [f"{day}.{month}.2026" for month in (1, 2, 3) for day in range(1, 29)]
+    rows = [f"{day},{'new' if '.3.' in day else 'old'}" for day in days]
+    data = tmp_path / "visits.csv"
+    data.write_text("seen on,kind\n" + "\n".join([*rows, *rows]) + "\n", encoding="utf-8")
+    started = command(repository, "new", "visits", "--data", str(data), "--target", "kind")
+    assert started.returncode == 0, started.stderr
+    # 3.2.2026 is a day of February: read as one of March, it would be a wrong label.
+    loading = (repository.models / "visits/train.py").read_text(encoding="utf-8")
+    assert "format='%d.%m.%Y'" in loading
+    (repository.root / "traffic.yaml").write_text("models: {}\n", encoding="utf-8")
+    trained = command(repository, "train", "visits")
+    assert trained.returncode == 0, trained.stdout + trained.stderr
+
+
 @pytest.mark.parametrize(
     "name", ["", "Fruit", "2fruit", "fruit-model", "../fruit", "a" * 64, "früit"]
 )

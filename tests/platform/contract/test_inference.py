@@ -123,7 +123,7 @@ def test_dates_in_a_file_are_accepted_once_load_does_what_the_draft_says(tmp_pat
     path = tmp_path / "data.csv"
     path.write_text("day,y\n" + "".join(f"2026-01-{i + 1},{i}.5\n" for i in range(9, 28)), "utf-8")
     text = draft_contract(path, "y", "drafted")
-    assert "load() needs pd.to_datetime(frame['day'], utc=True)" in text
+    assert "load() needs pd.to_datetime(frame['day'], utc=True, format='ISO8601')" in text
     table = pd.read_csv(path)
     contract = parse_contract(text, PATH)
     assert check_table(table, contract).problems

@@ -97,6 +97,17 @@ def date_column(column: pd.Series) -> pd.Series | None:
     """Return a column of texts as moments in UTC, or None if any text is no date."""
     import pandas as pd
 
+    written = date_format(column)
+    return None if written is None else pd.to_datetime(column, utc=True, format=written)
+
+
+def date_format(column: pd.Series) -> str | None:
+    """Return how every text of a column is written as a date, or None if any is no date.
+
+    Where 3.2.2026 may be two days, the day comes first unless a later text says otherwise.
+    """
+    import pandas as pd
+
     texts = present_values(column).astype(str)
     if texts.map(lambda text: bool(_ISO_DATE.fullmatch(text))).all():
         formats = ["ISO8601"]
@@ -106,10 +117,16 @@ def date_column(column: pd.Series) -> pd.Series | None:
         return None
     for written in formats:
         try:
-            return pd.to_datetime(column, utc=True, format=written)
+            pd.to_datetime(texts, utc=True, format=written)
         except (ValueError, OverflowError):
             continue
+        return written
     return None
+
+
+def date_conversion(name: str, written: str) -> str:
+    """Return the code by which `load()` turns a column of texts into moments."""
+    return f"pd.to_datetime(frame[{name!r}], utc=True, format={written!r})"
 
 
 def readable_range(low: float, high: float, *, whole: bool) -> tuple[float, float] | None:
@@ -197,9 +214,12 @@ def _numbers(name: str, present: pd.Series, missing: int) -> DraftedFeature | Le
 
 def _texts(name: str, present: pd.Series, missing: int) -> DraftedFeature | LeftOut:
     rows = len(present) + missing
-    moments = date_column(present)
-    if moments is not None:
-        return _moments(name, moments, missing, as_text=True)
+    written = date_format(present)
+    if written is not None:
+        import pandas as pd
+
+        moments = pd.to_datetime(present, utc=True, format=written)
+        return _moments(name, moments, missing, written)
     distinct = present.nunique()
     reason = _useless(name, present)
     if reason:
@@ -230,11 +250,11 @@ def _texts(name: str, present: pd.Series, missing: int) -> DraftedFeature | Left
 
 
 def _moments(
-    name: str, present: pd.Series, missing: int, *, as_text: bool = False
+    name: str, present: pd.Series, missing: int, written: str | None = None
 ) -> DraftedFeature | LeftOut:
     notes = [f"seen: {present.min().date()} to {present.max().date()}"]
-    if as_text:
-        notes.append(f"text in the data: load() needs pd.to_datetime(frame[{name!r}], utc=True)")
+    if written:
+        notes.append(f"text in the data: load() needs {date_conversion(name, written)}")
     notes.append("features() has to turn it into numbers, such as days since a date")
     return DraftedFeature(
         name=name,

@@ -32,7 +32,7 @@ from model_service.contract.value_check import LARGEST_INTEGER
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DraftError", "draft_contract"]
+__all__ = ["DraftError", "draft_contract", "read_table"]
 
 MOST_CLASSES = 100
 FEW_CLASSES = 20
@@ -62,7 +62,7 @@ def draft_contract(data: Path | pd.DataFrame, target: str, name: str) -> str:
     Raises:
         DraftError: the data cannot be read, has no such column, or has nothing to learn from.
     """
-    whole = _read(data) if isinstance(data, Path) else data
+    whole = read_table(data) if isinstance(data, Path) else data
     _check(whole, target)
     frame = _with_target(whole.reset_index(drop=True), target)
     model = _model_name(name)
@@ -92,7 +92,12 @@ def draft_contract(data: Path | pd.DataFrame, target: str, name: str) -> str:
     return text + _example_text(frame, contract)
 
 
-def _read(path: Path) -> pd.DataFrame:
+def read_table(path: Path) -> pd.DataFrame:
+    """Return the table in a CSV or Parquet file.
+
+    Raises:
+        DraftError: it cannot be read; says what to change.
+    """
     import pandas as pd
 
     try:

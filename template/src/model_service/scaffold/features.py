@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 
@@ -13,4 +14,12 @@ def features(columns: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
     missing, text as objects with "" where it is missing. Each row must depend on itself alone.
     A ratio is written as in a notebook: `{**columns, "ratio": columns["a"] / columns["b"]}`.
     """
-    return dict(columns)
+    return {name: _days(column) for name, column in columns.items()}
+
+
+def _days(column: NDArray[Any]) -> NDArray[Any]:
+    """Return moments as days since 1970, NaN where one is missing; anything else as it is."""
+    if column.dtype.kind != "M":
+        return column
+    days = column.astype("datetime64[us]").astype(np.float64) / 86_400e6
+    return np.where(np.isnat(column), np.nan, days)
