@@ -10,6 +10,7 @@ import typer
 from model_service.cli import (
     compare_command,
     doctor_command,
+    handoff_commands,
     model_commands,
     service_commands,
     traffic_commands,
@@ -36,6 +37,7 @@ version_commands.add_to(app)
 compare_command.add_to(app)
 traffic_commands.add_to(app)
 service_commands.add_to(app)
+handoff_commands.add_to(app)
 doctor_command.add_to(app)
 update_command.add_to(app)
 

@@ -1,0 +1,191 @@
+"""`handoff …`: what other teams need to know and to sign, and whether it holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from model_service.cli.terminal import command_line, literal, say, say_plainly
+
+if TYPE_CHECKING:
+    from model_service.handoff.items import Item
+    from model_service.handoff.report import Report
+    from model_service.repository import Repository
+
+Format = Literal["terminal", "md", "html", "json", "junit", "github"]
+Ids = Annotated[
+    list[str] | None, typer.Argument(metavar="[ID]…", help="Such as CON-3; all if none.")
+]
+Today = Annotated[
+    str | None, typer.Option(metavar="YYYY-MM-DD", help="Check as if it were this day.")
+]
+STYLES = {
+    "pass": "green",
+    "fail": "bold red",
+    "stale": "yellow",
+    "skipped": "dim",
+    "waived": "cyan",
+    "broken": "bold magenta",
+}
+EXIT_CODES = """\
+Exit codes: 0 everything required is met; 1 something required is not met; 2 the check itself \
+broke; 3 something required was skipped."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the service's command."""
+    group = typer.Typer(no_args_is_help=True, help="What other teams know, sign, and can rely on.")
+    group.command("check", epilog=EXIT_CODES)(check)
+    group.command("sign")(sign)
+    app.add_typer(group, name="handoff", rich_help_panel="Handoff")
+
+
+def check(
+    context: typer.Context,
+    ids: Ids = None,
+    today: Today = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out what takes long.")] = False,
+    output: Annotated[Format, typer.Option("--format", help="How to show it.")] = "terminal",
+    all_items: Annotated[
+        bool, typer.Option("--all", help="In the terminal, also show what passes or is not asked.")
+    ] = False,
+) -> None:
+    """Prove the checklist: each item by doing the thing. Items named by id are always required."""
+    from model_service.handoff.check import check as prove
+    from model_service.handoff.check import exit_code, today_of
+    from model_service.handoff.items import items_of
+    from model_service.handoff.report import report_of
+    from model_service.handoff.subject import Subject
+
+    items = items_of(ids or [])
+    with Subject(context.obj, today_of(today)) as subject:
+        with _Progress(len(items), shown=output == "terminal") as progress:
+            results = prove(subject, items, quick=quick, named=bool(ids), report=progress.tell)
+        settings = subject.settings
+        code = exit_code(results)
+        report = report_of(
+            settings.name, settings.level, subject.today, settings.launch_date, results, code
+        )
+    _show(report, output, everything=all_items or bool(ids))
+    raise SystemExit(code)
+
+
+def sign(
+    context: typer.Context,
+    team: Annotated[str, typer.Argument(help="data-science, backend, devops or product.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="What is signed, such as CON-3.")],
+    by: Annotated[str, typer.Option(help="Who signs. Default: the name of git.")] = "",
+    note: Annotated[
+        str, typer.Option(help="What should be remembered, such as a request id.")
+    ] = "",
+    today: Today = None,
+) -> None:
+    """Sign items for a team: the signature counts until the bytes that it is for change."""
+    from model_service.handoff.check import today_of
+    from model_service.handoff.items import TEAM_NAMES, items_of
+    from model_service.handoff.signature import SignatureError, git, path_of
+    from model_service.handoff.signature import sign as write_signature
+
+    repository: Repository = context.obj
+    signing = next((known for known in TEAM_NAMES if known == team), None)
+    if signing is None:
+        raise SignatureError(f"{team!r} is no team. Teams: {', '.join(TEAM_NAMES)}.")
+    who = by or git(repository.root, "config", "user.name")
+    if not who:
+        raise SignatureError("Who signs? Say it with --by, or set user.name in git.")
+    for item in items_of(ids):
+        write_signature(repository, item, signing, who, note, today_of(today))
+        say(f"{literal(who)} signed [bold]{item.id}[/] for {TEAM_NAMES[signing]}: {item.title}")
+    file = path_of(repository, signing).relative_to(repository.root)
+    say(f"Commit {file}; {command_line(f'handoff check {ids[0]}')} shows that it counts.")
+
+
+class _Progress:
+    """A line that says which item is being proven, where somebody watches."""
+
+    def __init__(self, count: int, *, shown: bool) -> None:
+        from rich.console import Console
+
+        self._count = count
+        self._done = 0
+        console = Console(stderr=True)
+        self._status = console.status("") if shown and console.is_terminal else None
+
+    def __enter__(self) -> _Progress:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def tell(self, item: Item) -> None:
+        """Say that an item is being proven now."""
+        self._done += 1
+        if self._status:
+            self._status.update(f"{self._done} of {self._count}  {item.id}  {item.title}")
+
+
+def _show(report: Report, output: Format, *, everything: bool) -> None:
+    from model_service.handoff import report as words
+    from model_service.handoff.report_page import as_html
+
+    if output == "terminal":
+        _show_in_terminal(report, everything=everything)
+        return
+    written = {
+        "md": words.as_markdown,
+        "json": words.as_json,
+        "junit": words.as_junit,
+        "github": words.as_annotations,
+        "html": as_html,
+    }
+    say_plainly(written[output](report).rstrip("\n"))
+
+
+def _show_in_terminal(report: Report, *, everything: bool) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from model_service.handoff.items import TEAM_NAMES
+    from model_service.handoff.report import MARKS, by_group, due_of, score_line
+
+    console = Console(highlight=False)
+    console.print(
+        f"\n[bold]{literal(report.service)}[/], level {report.level}: {report.headline}\n"
+    )
+    for digest in report.teams:
+        name, _, rest = digest.line.partition(": ")
+        style = "red" if digest.to_do else "yellow" if digest.stale else "green"
+        console.print(f"  [bold {style}]{name:<13}[/] {rest}  [dim]{digest.done} hold[/]")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("")
+    table.add_column("item", no_wrap=True)
+    table.add_column("what must hold, and what was found", ratio=1, overflow="fold")
+    table.add_column("owner", no_wrap=True)
+    table.add_column("required from", no_wrap=True)
+    left_out = 0
+    for group, results in by_group(report):
+        shown = [r for r in results if everything or r.is_open or r.state == "waived"]
+        shown += [r for r in results if r not in shown and r.required and r.state == "skipped"]
+        left_out += len(results) - len(shown)
+        if shown:
+            table.add_section()
+            table.add_row("", "", f"[bold]{group}[/]", "", "")
+        for result in sorted(shown, key=results.index):
+            style = STYLES[result.state]
+            table.add_row(
+                f"[{style}]{MARKS[result.state]}[/]",
+                result.item.id,
+                f"{literal(result.item.title)}\n"
+                f"[{style}]{result.state}[/][dim]: {literal(result.line)}[/]",
+                TEAM_NAMES[result.team],
+                ("[bold]%s[/]" if result.required else "%s") % due_of(result, report.today),
+            )
+    if table.row_count:
+        console.print(table)
+    hint = f"; {left_out} that hold or are not asked: {command_line('handoff check --all')}"
+    console.print(f"\n{score_line(report)}{hint if left_out else ''}\n")

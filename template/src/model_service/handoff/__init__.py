@@ -1,0 +1,1 @@
+"""The handoff: what other teams are told, what they sign, and proofs that it holds."""

@@ -1,0 +1,65 @@
+"""A folder beside the repository in which its service is run with versions made for the proofs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import yaml
+
+from model_service.registry.manifest import digests_of, read_manifest, write_manifest
+from model_service.registry.registry import Registry
+from model_service.registry.traffic import ModelTraffic, Traffic
+from model_service.repository import Repository
+
+SECOND, BROKEN = "999999998", "999999999"
+"""Versions that only the proofs know: a copy of the champion, and one with a changed byte."""
+
+
+def make_scratch(
+    repository: Repository, registry: Registry, traffic: Traffic, folder: Path
+) -> Repository:
+    """Lay out a repository that serves what `traffic` says and, of each champion, a second and a
+    broken version. Nothing of the real repository is written to."""
+    for path in repository.root.iterdir():
+        if path.name not in ("registry", "traffic.yaml", "prediction_log", ".git", ".venv"):
+            (folder / path.name).symlink_to(path)
+    models = {}
+    for model, entry in traffic.models.items():
+        if entry.champion is None:
+            continue
+        kept = folder / "registry" / model
+        kept.mkdir(parents=True)
+        for version in entry.served:
+            (kept / version).symlink_to(registry.folder(model, version))
+        copy_version(registry.folder(model, entry.champion), kept / SECOND)
+        broken = copy_version(registry.folder(model, entry.champion), kept / BROKEN)
+        change_a_byte(broken)
+        pinned = dict.fromkeys((*entry.pinned, SECOND, BROKEN))
+        models[model] = msgspec.structs.replace(entry, pinned=tuple(pinned), history=())
+    write_traffic(folder, models)
+    return Repository(folder)
+
+
+def write_traffic(folder: Path, models: dict[str, ModelTraffic]) -> None:
+    """Write a `traffic.yaml`."""
+    text = yaml.safe_dump(msgspec.to_builtins(Traffic(models)))
+    (folder / "traffic.yaml").write_text(text, encoding="utf-8")
+
+
+def copy_version(source: Path, target: Path) -> Path:
+    """Copy a version to another number, whole and sealed."""
+    shutil.copytree(source, target, copy_function=shutil.copyfile)
+    manifest = msgspec.structs.replace(
+        read_manifest(target), version=target.name, files=digests_of(target)
+    )
+    write_manifest(target, manifest)
+    return target
+
+
+def change_a_byte(version: Path) -> None:
+    """Change the last byte of a version's model file, as a bad disk would."""
+    path = version / read_manifest(version).model_file
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
