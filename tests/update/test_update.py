@@ -57,6 +57,12 @@ def team_files(service: Path) -> dict[str, bytes]:
     return {name: text for name, text in tree(service).items() if of_the_team.match_file(name)}
 
 
+def assert_kept(before: dict[str, bytes], service: Path) -> None:
+    """Every file that the team had is as it was."""
+    after = team_files(service)
+    assert {name: after.get(name) for name in before} == before
+
+
 def other_files(service: Path) -> dict[str, bytes]:
     """The rest, without the commit of the template that the answers hold."""
     of_the_team = team_files(service)
@@ -74,8 +80,10 @@ def test_an_untouched_service_becomes_what_a_fresh_render_is(
     fresh = history.render(tmp_path / "fresh", version=NEWEST)
     assert len(other_files(fresh)) > 15
     assert other_files(service) == other_files(fresh)
-    assert team_files(service) == before
-    assert set(team_files(service)) == set(team_files(fresh))
+    assert_kept(before, service)
+    # A newer version may bring files for the team to begin with, but none of a model that is there.
+    new = {name for name in team_files(fresh) if not name.startswith(("models/", "data/"))}
+    assert set(team_files(service)) == before.keys() | new
 
 
 def test_an_edited_service_keeps_every_line_of_its_team(history: Template, service: Path) -> None:
@@ -83,7 +91,7 @@ def test_an_edited_service_keeps_every_line_of_its_team(history: Template, servi
     commit_all(service)
     before = team_files(service)
     assert history.update(service) == []
-    assert team_files(service) == before
+    assert_kept(before, service)
     for name, line in EXPECTED_LINES:
         assert line in (service / name).read_text(encoding="utf-8"), name
     assert not (service / "models/penguin_mass").exists()

@@ -9,7 +9,6 @@ from model_service.handoff.items import TEAM_NAMES
 from model_service.handoff.outcome import Result
 from model_service.handoff.report import MARKS, GroupScore, Report, by_group, due_of, score_line
 
-
 HEADINGS = (
     "<tr><th></th><th>item</th><th>what must hold, and what was found</th>"
     "<th>owner</th><th>required from</th></tr>"
