@@ -11,8 +11,16 @@ from model_service.handoff.ml_test_score import TESTS
 def test_the_checklist_has_its_59_items() -> None:
     items = checklist()
     assert Counter(item.id.split("-")[0] for item in items) == {
-        "OWN": 4, "CON": 11, "DAT": 8, "MOD": 7, "SRV": 6, "REL": 6,
-        "OBS": 6, "SEC": 4, "OPS": 5, "LIF": 2,
+        "OWN": 4,
+        "CON": 11,
+        "DAT": 8,
+        "MOD": 7,
+        "SRV": 6,
+        "REL": 6,
+        "OBS": 6,
+        "SEC": 4,
+        "OPS": 5,
+        "LIF": 2,
     }
     assert Counter(item.kind for item in items) == {"auto": 39, "both": 13, "sign-off": 7}
     assert sum(item.is_asked_of("C") for item in items) == 26
