@@ -17,6 +17,8 @@ from model_service.contract.contract import Contract, Feature, Output, Value
 __all__ = ["ExampleAnswer", "example_answer", "example_rows", "example_value"]
 
 Row = dict[str, Value | None]
+_STEPS = 17
+"""How many numbers of a range are made up: odd, so that the middle is one of them."""
 
 
 class ExampleAnswer(msgspec.Struct, frozen=True):
@@ -54,23 +56,24 @@ def example_value(feature: Feature) -> Value:
             return _number(feature)
 
 
-def example_answer(contract: Contract) -> ExampleAnswer:
-    """Return an answer of the right shape. Its numbers are made up."""
+def example_answer(contract: Contract, seed: int = 0) -> ExampleAnswer:
+    """Return an answer of the right shape. Its numbers are made up, by `seed` (0 or more)."""
     output = contract.output
     if output.type == "class":
-        shares = _shares(output)
+        shares = _shares(output, seed)
         return ExampleAnswer(_chosen(output, shares), shares)
     if output.type == "vector":
-        return ExampleAnswer([_typical(output)] * (output.length or 1))
-    return ExampleAnswer(_typical(output))
+        return ExampleAnswer([_typical(output, seed)] * (output.length or 1))
+    return ExampleAnswer(_typical(output, seed))
 
 
-def _shares(output: Output) -> dict[str, float]:
-    """Return probabilities that add up to 1, highest for the first class."""
+def _shares(output: Output, seed: int) -> dict[str, float]:
+    """Return probabilities that add up to 1; which class has the highest is up to `seed`."""
     count = len(output.classes)
     rest = round(0.2 / max(count - 1, 1), 4)
-    first = round(1 - rest * (count - 1), 4)
-    return {name: first if i == 0 else rest for i, name in enumerate(output.classes)}
+    highest = round(1 - rest * (count - 1), 4)
+    chosen = seed % count
+    return {name: highest if i == chosen else rest for i, name in enumerate(output.classes)}
 
 
 def _chosen(output: Output, shares: dict[str, float]) -> str:
@@ -82,11 +85,12 @@ def _chosen(output: Output, shares: dict[str, float]) -> str:
     return max(free or output.classes, key=lambda name: shares[name])
 
 
-def _typical(output: Output) -> float:
+def _typical(output: Output, seed: int) -> float:
     low, high = output.minimum, output.maximum
+    step = seed % _STEPS
     if low is not None and high is not None:
-        return _readable(low, high)
-    return float(low if low is not None else high if high is not None else 0.0)
+        return _readable(low, high, (_STEPS // 2 + step) % _STEPS / (_STEPS - 1))
+    return float(high - step if high is not None else (low or 0.0) + step)
 
 
 def _number(feature: Feature) -> float:
@@ -97,12 +101,13 @@ def _number(feature: Feature) -> float:
     return float(low if low is not None else math.floor(high) if high is not None else 1)
 
 
-def _readable(low: float, high: float) -> float:
-    """Return a number between both, with as few digits as that takes."""
-    middle = low / 2 + high / 2
+def _readable(low: float, high: float, share: float = 0.5) -> float:
+    """Return a number about so far between both, with as few digits as that takes."""
+    target = low * (1 - share) + high * share
+    nearby = high / 16 - low / 16
     for digits in range(16):
-        rounded = round(middle, digits)
-        if low <= rounded <= high:
+        rounded = round(target, digits)
+        if low <= rounded <= high and abs(rounded - target) <= nearby:
             return rounded
     return float(low)
 

@@ -13,6 +13,7 @@ import msgspec
 from model_service.contract.contract import Contract, Feature
 from model_service.contract.examples import Row, example_answer, example_rows
 from model_service.contract.rows import ReadRows, RowReader
+from model_service.contract.stub_answers import row_seeds
 
 MOST_ROWS = 5
 """Declared examples beyond these are left out, so that the document stays readable."""
@@ -31,14 +32,14 @@ def answer_examples(contract: Contract) -> dict[str, Any]:
     """Return the answers to `request_examples`, and one in which a row is refused."""
     reader = RowReader(contract)
     examples = {
-        key: {"summary": summary, "value": _body(contract, reader.read_rows(rows))}
+        key: {"summary": summary, "value": _body(reader, reader.read_rows(rows))}
         for key, summary, rows in _requests(contract)
     }
     row = example_rows(contract)[0]
     refused: dict[str, Any] = {**row, contract.features[0].name: {}}
     examples["one_row_refused"] = {
         "summary": "The second row is refused, the first is answered",
-        "value": _body(contract, reader.read_rows([row, refused])),
+        "value": _body(reader, reader.read_rows([row, refused])),
     }
     return examples
 
@@ -59,17 +60,21 @@ def _with_missing(row: Row, feature: Feature) -> tuple[str, str, list[Row]]:
     return ("a_missing_value", summary, [{**row, feature.name: None}])
 
 
-def _body(contract: Contract, read: ReadRows) -> dict[str, Any]:
+def _body(reader: RowReader, read: ReadRows) -> dict[str, Any]:
+    seeds = dict(zip(read.positions, row_seeds(reader.columns(read.values)), strict=True))
     return {
-        "model": contract.name,
+        "model": reader.contract.name,
         "version": "1",
         "alias": "champion",
         "request_id": f"{_IDS}-1",
-        "rows": [_row(contract, read, position) for position in range(read.count)],
+        "rows": [
+            _row(reader.contract, read, position, int(seeds.get(position, 0)))
+            for position in range(read.count)
+        ],
     }
 
 
-def _row(contract: Contract, read: ReadRows, position: int) -> dict[str, Any]:
+def _row(contract: Contract, read: ReadRows, position: int, seed: int) -> dict[str, Any]:
     if position in read.faults:
         faults = [
             {"pointer": f"/rows/{position}{f.pointer}", "code": f.code, "message": f.message}
@@ -77,7 +82,7 @@ def _row(contract: Contract, read: ReadRows, position: int) -> dict[str, Any]:
         ]
         title = "Rows rejected by the contract"
         return {"error": {"type": "/docs#problem-rows-rejected", "title": title, "faults": faults}}
-    answer = example_answer(contract)
+    answer = example_answer(contract, seed)
     row: dict[str, Any] = {"prediction_id": f"{_IDS}-{position + 2}", "value": answer.value}
     if answer.probabilities is not None:
         row["probabilities"] = answer.probabilities
