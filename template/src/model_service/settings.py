@@ -33,13 +33,15 @@ class SettingsError(Exception):
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the service listens (port 0 takes any free one), and which models it serves: all of
     them if none is named. After SIGTERM it answers on for `drain_seconds`, and says meanwhile that
-    it is not ready, so that callers go elsewhere."""
+    it is not ready, so that callers go elsewhere. With `stub` it answers from the contracts alone,
+    with values that are made up."""
 
     host: str = "127.0.0.1"
     port: Port = 8080
     workers: Count = 1
     drain_seconds: Annotated[float, msgspec.Meta(ge=0)] = 5.0
     models: tuple[str, ...] = ()
+    stub: bool = False
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

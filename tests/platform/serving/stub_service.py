@@ -23,7 +23,7 @@ from model_service.contract.contract import Contract, Feature, Output, Policy
 from model_service.contract.rows import RowReader
 from model_service.registry.loaded_version import VersionError
 from model_service.repository import Repository
-from model_service.serving import version_loader
+from model_service.serving import version_source
 from model_service.serving.server import ServeError, serve
 from model_service.settings import Settings
 
@@ -116,7 +116,7 @@ def make_repository(root: Path, *, broken: bool = False) -> Repository:
 
 
 # At the top, since worker processes import this module too and do not run what is below.
-version_loader.load_version = load_stub  # type: ignore[assignment, attr-defined]
+version_source.load_version = load_stub  # type: ignore[assignment, attr-defined]
 
 if __name__ == "__main__":
     given: dict[str, Any] = msgspec.json.decode(sys.argv[2])

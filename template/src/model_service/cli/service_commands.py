@@ -45,6 +45,9 @@ def serve(
         str | None,
         typer.Option(envvar="MODELS", help="Serve these only, such as churn,prices. Default: all."),
     ] = None,
+    stub: Annotated[
+        bool, typer.Option("--stub", help="Answer from the contracts alone, before any training.")
+    ] = False,
 ) -> None:
     """Answer over HTTP: every version that traffic.yaml names."""
     from model_service import settings as of
@@ -52,7 +55,7 @@ def serve(
 
     settings = of.read_settings(context.obj, os.environ)
     names = tuple(name.strip() for name in models.split(",") if name.strip()) if models else None
-    stated = {"host": host, "port": port, "workers": workers, "models": names}
+    stated = {"host": host, "port": port, "workers": workers, "models": names, "stub": stub or None}
     chosen = {name: value for name, value in stated.items() if value is not None}
     server = msgspec.structs.replace(settings.server, **chosen)
     run(msgspec.structs.replace(settings, server=server), context.obj)

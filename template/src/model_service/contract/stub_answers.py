@@ -6,7 +6,7 @@ The documented examples show these very answers, so that the stub keeps what the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from model_service.contract.contract import Contract
 from model_service.contract.examples import example_answer
-from model_service.contract.rows import Columns
 
 
-def row_seeds(columns: Columns) -> NDArray[np.int64]:
+def row_seeds(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
     """Return a number for each row, made from its values as the policies left them."""
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     return np.array([_seed(row) for row in rows], dtype=np.int64)

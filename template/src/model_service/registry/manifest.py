@@ -13,7 +13,8 @@ from model_service.registry.inputs import InputLayout
 
 MANIFEST = "manifest.json"
 SEAL = "manifest.sha256"
-Format = Literal["onnx", "skops", "joblib"]
+Format = Literal["onnx", "skops", "joblib", "stub"]
+"""A stub is made from a contract when it is served, and never stands in a registry."""
 
 
 class VersionError(Exception):

@@ -40,7 +40,10 @@ from model_service.serving.predict_endpoint import (
 from model_service.serving.prediction import Identifiers
 from model_service.serving.problems import MEDIA_TYPE, ProblemError, problem_of_status
 from model_service.serving.request_body import read_head
+from model_service.serving.stub_callers import StubCallers, callers_file
+from model_service.serving.stub_door import StubDoor
 from model_service.serving.version_loader import VersionLoader
+from model_service.serving.version_source import source_of
 from model_service.settings import Settings
 
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -83,7 +86,8 @@ class Service(Starlette):
         self.log = LogWriter(log_stream, settings.name)
         self.is_draining = False
         self._on_loaded = on_loaded
-        self.loader = VersionLoader(settings, repository, lambda: self.metrics, self.log)
+        source = source_of(settings, repository)
+        self.loader = VersionLoader(settings, repository, source, lambda: self.metrics, self.log)
         keys = ApiKeys(settings.api_keys)
         self.metrics = Metrics(
             lambda: self.loader.current.statuses(),
@@ -105,6 +109,13 @@ class Service(Starlette):
             lambda: self.is_draining,
         )
         self._documents = _Documents(settings)
+        self._door: ASGIApp = self._answer
+        self.stub_door: StubDoor | None = None
+        if settings.server.stub:
+            callers = StubCallers(callers_file(repository))
+            self._door = self.stub_door = StubDoor(
+                self._answer, callers, lambda: self.loader.current.models
+            )
         super().__init__(
             routes=self._routes(),
             exception_handlers={
@@ -117,10 +128,10 @@ class Service(Starlette):
         self.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            await super().__call__(scope, receive, send)
-            return
+        """Answer one request, or the server's question whether the app is up."""
+        await (self._door if scope["type"] == "http" else super().__call__)(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         root = scope.get("root_path", "")
         path = scope["path"].removeprefix(root) if root else scope["path"]
         is_tensors = is_below_root(path)
@@ -299,6 +310,8 @@ async def _lifespan(app: Service) -> AsyncIterator[None]:
         if not loading.done():
             loading.cancel()
         app.loader.close()
+        if app.stub_door is not None:
+            app.stub_door.close()
         app.log.stop()
 
 

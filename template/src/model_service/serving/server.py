@@ -24,7 +24,6 @@ from model_service.serving.docs_page import example_body
 from model_service.serving.http_protocol import ProblemProtocol
 from model_service.serving.loaded_models import LoadedModels
 from model_service.serving.logs import JsonHandler
-from model_service.serving.version_loader import registry_folder
 from model_service.settings import Settings
 
 SECONDS_IDLE_CONNECTION = 75
@@ -63,6 +62,8 @@ def serve(settings: Settings, repository: Repository) -> None:
     listener = _bind(settings.server.host, settings.server.port)
     url = _url_of(listener)
     _say(f"{settings.title or settings.name}: {url}  (documentation: {url}/docs)")
+    if settings.server.stub:
+        _say("This is the stub: contracts, policies and errors hold, the answers are made up.")
     if settings.server.workers > 1:
         _serve_by_workers(settings, repository, listener, url)
     else:
@@ -125,8 +126,10 @@ def _check_something_is_trained(settings: Settings, repository: Repository) -> N
     _check_models_exist(settings, repository, traffic)
     if any(entry.champion for entry in traffic.models.values()):
         return
+    if settings.server.stub and repository.model_names():
+        return
     command = settings.name
-    registry = Registry(registry_folder(settings, repository))
+    registry = Registry(repository.root / settings.stores.registry)
     trained = {name: registry.versions(name) for name in registry.models()}
     trained = {name: versions for name, versions in trained.items() if versions}
     if trained:
@@ -137,7 +140,7 @@ def _check_something_is_trained(settings: Settings, repository: Repository) -> N
         names = ", ".join(repository.model_names())
         raise ServeError(
             f"No version is trained yet (models: {names}). Run `{command} train --all`, "
-            f"then `{command} serve`."
+            f"then `{command} serve`; `{command} serve --stub` answers from the contracts alone."
         )
     raise ServeError(
         f"There is no model in {repository.models} yet. Run `{command} new NAME`, then "

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from model_service.registry.loaded_version import VersionError, load_version
-from model_service.registry.registry import Registry
-from model_service.registry.traffic import ModelTraffic, Traffic, TrafficError, read_traffic
+from model_service.registry.manifest import VersionError
+from model_service.registry.traffic import ModelTraffic, Traffic, TrafficError
 from model_service.repository import Repository
 from model_service.serving.batcher import Batcher
 from model_service.serving.loaded_models import (
@@ -25,6 +24,7 @@ from model_service.serving.loaded_models import (
 from model_service.serving.logs import LogWriter, event_line, failure_line, notice_line
 from model_service.serving.metrics import Metrics
 from model_service.serving.shadow import Shadow
+from model_service.serving.version_source import VersionSource
 from model_service.settings import Settings
 
 Stamp = tuple[int, int, int]
@@ -43,19 +43,20 @@ class VersionLoader:
         self,
         settings: Settings,
         repository: Repository,
+        source: VersionSource,
         metrics: Callable[[], Metrics],
         log: LogWriter,
     ) -> None:
         self._settings = settings
         self._repository = repository
-        self._registry = Registry(registry_folder(settings, repository))
+        self._source = source
         self._metrics = metrics
         self._log = log
         self._loading = threading.Lock()
         self._stamp = _stamp(repository.traffic)
         self._settling: Stamp | None = self._stamp
         self.traffic_fault: str | None = None
-        self.current = LoadedModels(self._unloaded(read_traffic(repository.traffic)))
+        self.current = LoadedModels(self._unloaded(source.traffic()))
 
     def load(self) -> None:
         """Load every version that is still `loading`. One that fails never stops another."""
@@ -96,7 +97,7 @@ class VersionLoader:
                     state.served.batcher.close()
 
     def _changed_traffic(self) -> Traffic:
-        traffic = read_traffic(self._repository.traffic)
+        traffic = self._source.traffic()
         answering = any(model.champion for model in self.current.models.values())
         if answering and not any(entry.champion for entry in traffic.models.values()):
             raise TrafficError("it names no champion any more; what answered goes on answering.")
@@ -154,16 +155,7 @@ class VersionLoader:
 
     def _serve(self, model: str, version: str) -> ServedVersion:
         limits = self._settings.limits
-        folder = self._registry.folder(model, version)
-        loaded = load_version(folder, rows_limit=limits.rows_per_request)
-        differences = loaded.replay_golden()
-        if differences:
-            raise VersionError(
-                "golden_mismatch",
-                f"{len(differences)} golden predictions are answered differently now, the first: "
-                f"{differences[0]}. Run `{self._settings.name} verify {model}`, and train a new "
-                "version with the libraries that are installed.",
-            )
+        loaded = self._source.load(model, version)
         log = self._log
 
         def log_failure(error: BaseException) -> None:
@@ -187,15 +179,10 @@ class VersionLoader:
         )
         return {
             name: _unloaded_model(
-                self._settings, name, self._registry.versions(name), traffic.models.get(name)
+                self._settings, name, self._source.versions(name), traffic.models.get(name)
             )
             for name in names
         }
-
-
-def registry_folder(settings: Settings, repository: Repository) -> Path:
-    """Return the folder of the registry."""
-    return repository.root / settings.stores.registry
 
 
 def _unloaded_model(
