@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -16,6 +17,14 @@ from tests.strategies import CLEAN, Expected
 
 TOLERANCE = 1e-6
 """By how much the same row may be answered differently in another batch (32-bit arithmetic)."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model, and a client of the server that answers for it."""
+
+    model: str
+    client: httpx.Client
 
 
 class Caller:

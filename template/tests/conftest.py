@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -17,11 +18,12 @@ from hypothesis import HealthCheck, Phase, settings
 
 pytest.register_assert_rewrite("tests.answers")
 
-from tests.answers import Caller  # noqa: E402
+from tests.answers import Asked, Caller  # noqa: E402
 from tests.found_versions import (  # noqa: E402
     REPOSITORY,
     Found,
     champions,
+    contracts,
     found_versions,
     registry_folder,
     traffic_with_every_version,
@@ -54,6 +56,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("version", found_versions(), ids=str, indirect=True)
     elif "champion" in metafunc.fixturenames:
         metafunc.parametrize("champion", champions(), ids=str, indirect=True)
+    elif "asked" in metafunc.fixturenames:
+        servers = {"stub": contracts(), "caller": champions()}
+        asked = [(found, by) for by, models in servers.items() for found in models]
+        ids = [f"{found.model}-{'stub' if by == 'stub' else 'service'}" for found, by in asked]
+        metafunc.parametrize("asked", asked, ids=ids, indirect=True)
 
 
 @pytest.fixture
@@ -78,7 +85,27 @@ def feature_dirt(request: pytest.FixtureRequest) -> tuple[str, Dirt]:
 @pytest.fixture(scope="session")
 def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
     """A real server, started once, that answers for every version of the registry."""
-    folder = tmp_path_factory.mktemp("service")
+    with _server(tmp_path_factory.mktemp("service")) as client:
+        yield Caller(client)
+
+
+@pytest.fixture(scope="session")
+def stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
+    """A real server that answers from the contracts alone."""
+    with _server(tmp_path_factory.mktemp("stub"), "--stub") as client:
+        yield Caller(client)
+
+
+@pytest.fixture
+def asked(request: pytest.FixtureRequest) -> Asked:
+    """A model as a consumer sees it: somewhere behind an address, trained or not."""
+    found, fixture = request.param
+    caller: Caller = request.getfixturevalue(fixture)
+    return Asked(_without_problem(found).model, caller.client)
+
+
+@contextmanager
+def _server(folder: Path, *options: str) -> Iterator[httpx.Client]:
     (folder / "service.yaml").write_bytes(REPOSITORY.service_file.read_bytes())
     (folder / "models").symlink_to(REPOSITORY.models, target_is_directory=True)
     (folder / "traffic.yaml").write_text(traffic_with_every_version(), encoding="utf-8")
@@ -86,7 +113,7 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
     command = [sys.executable, "-m", "model_service", "--repository", str(folder), "serve"]
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", "0", "--workers", "1"],
+            [*command, "--host", "127.0.0.1", "--port", "0", "--workers", "1", *options],
             env=os.environ | {"MODEL_SERVICE_STORES__REGISTRY": str(registry_folder())},
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -94,7 +121,7 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
     try:
         with httpx.Client(base_url=_address(server, log), timeout=60, trust_env=False) as client:
             _wait_until_loaded(client, server, log)
-            yield Caller(client)
+            yield client
     finally:
         server.send_signal(signal.SIGINT)
         try:

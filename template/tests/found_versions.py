@@ -66,8 +66,7 @@ def found_versions() -> tuple[Found, ...]:
             todo = f"{model} has no trained version. Run `{command} train {model}`."
             found.append(Found(model, "untrained", registry_folder(), None, todo))
     if not found:
-        todo = f"There is no model to test. Run `{command} new NAME`, then `{command} train NAME`."
-        found.append(Found("no", "model", registry_folder(), None, todo))
+        found.append(Found("no", "model", registry_folder(), None, _no_model()))
     return tuple(found)
 
 
@@ -85,6 +84,14 @@ def champions() -> tuple[Found, ...]:
         return chosen
     todo = f"No model has a champion. Run `{service_settings().name} promote NAME VERSION`."
     return (Found("no", "champion", registry_folder(), None, todo),)
+
+
+def contracts() -> tuple[Found, ...]:
+    """Return every model with a contract, trained or not: what the stub answers."""
+    names = REPOSITORY.model_names()
+    if names:
+        return tuple(Found(name, "stub", REPOSITORY.model_folder(name), None) for name in names)
+    return (Found("no", "model", REPOSITORY.models, None, _no_model()),)
 
 
 def traffic_with_every_version() -> str:
@@ -118,6 +125,11 @@ def _found(registry: Registry, model: str, version: str) -> Found:
     except (OSError, ContractError, VersionError) as error:
         todo = f"Version {version} of {model} cannot be tested: {error}"
         return Found(model, version, folder, None, todo)
+
+
+def _no_model() -> str:
+    command = service_settings().name
+    return f"There is no model to test. Run `{command} new NAME`, then `{command} train NAME`."
 
 
 def _number(version: str) -> tuple[int, str]:

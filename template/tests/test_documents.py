@@ -1,4 +1,7 @@
-"""What is written down is true: contracts, examples, and the OpenAPI document."""
+"""What is written down is true: contracts, examples, and the OpenAPI document.
+
+What consumers are told holds for the stub, which nobody trained, and for the service alike.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from model_service.contract.examples import example_rows
 from model_service.contract.reading import read_contract
-from tests.answers import Caller, assert_is_an_answer
+from tests.answers import Asked, Caller, assert_is_an_answer
 from tests.found_versions import REPOSITORY, Found
 
 
@@ -30,44 +33,60 @@ def test_every_example_of_the_contract_is_answered(version: Found, caller: Calle
         assert_is_an_answer(version.contract, answer)
 
 
-def test_the_openapi_document_is_valid(champion: Found, caller: Caller) -> None:
-    document = caller.client.get("/openapi.json").json()
-    assert f"/v1/models/{champion.model}/predict" in document["paths"]
+def test_the_openapi_document_is_valid(asked: Asked) -> None:
+    document = asked.client.get("/openapi.json").json()
+    assert f"/v1/models/{asked.model}/predict" in document["paths"]
     OpenAPIV31SpecValidator(document).validate()
 
 
-def test_every_documented_example_is_answered_as_documented(
-    champion: Found, caller: Caller
-) -> None:
-    document = caller.client.get("/openapi.json").json()
+def test_every_documented_example_is_answered_as_documented(asked: Asked) -> None:
+    document = asked.client.get("/openapi.json").json()
     tried = 0
-    for path, operation in _predict_operations(document, champion.model):
+    for path, operation in _predict_operations(document, asked.model):
         for body in _examples(document, operation["requestBody"]):
-            response = caller.client.post(path, json=body)
+            response = asked.client.post(path, json=body)
             assert response.status_code == 200, (body, response.text)
             assert not [row for row in response.json()["rows"] if "error" in row], response.text
             _assert_documented(document, operation, response.status_code, response.json())
             tried += 1
-    assert tried, f"/openapi.json has no example of a request to {champion.model}"
+    assert tried, f"/openapi.json has no example of a request to {asked.model}"
 
 
 @pytest.mark.parametrize("body", [{}, {"rows": []}, {"rows": [{}]}, {"rows": [{"@": 1}, 3]}])
 def test_errors_and_dirty_rows_are_answered_as_documented(
-    champion: Found, caller: Caller, body: dict[str, Any]
+    asked: Asked, body: dict[str, Any]
 ) -> None:
-    document = caller.client.get("/openapi.json").json()
-    for path, operation in _predict_operations(document, champion.model):
-        response = caller.client.post(path, json=body)
+    document = asked.client.get("/openapi.json").json()
+    for path, operation in _predict_operations(document, asked.model):
+        response = asked.client.post(path, json=body)
         assert response.status_code < 500
         _assert_documented(document, operation, response.status_code, response.json())
 
 
-def test_every_documented_answer_has_the_documented_shape(champion: Found, caller: Caller) -> None:
-    document = caller.client.get("/openapi.json").json()
-    for _, operation in _predict_operations(document, champion.model):
+def test_every_documented_answer_has_the_documented_shape(asked: Asked) -> None:
+    document = asked.client.get("/openapi.json").json()
+    for _, operation in _predict_operations(document, asked.model):
         for status, described in operation["responses"].items():
             for example in _examples(document, described):
                 _assert_documented(document, operation, status, example)
+
+
+def test_the_stub_promises_what_the_service_keeps(
+    champion: Found, stub: Caller, caller: Caller
+) -> None:
+    folder = REPOSITORY.model_folder(champion.model)
+    if not folder.is_dir() or read_contract(folder / "contract.yaml") != champion.contract:
+        pytest.skip(f"the contract of {champion.model} in models/ is not the champion's")
+    made_up, served = (c.client.get("/openapi.json").json() for c in (stub, caller))
+    for document in (made_up, served):
+        document["components"] = {
+            name: part
+            for name, part in document["components"]["schemas"].items()
+            if name.startswith(f"{champion.model}.") or "." not in name
+        }
+    assert made_up["components"] == served["components"]
+    for path in [path for path in served["paths"] if f"/models/{champion.model}/" in path]:
+        assert made_up["paths"][path] == served["paths"][path]
 
 
 def _predict_operations(
