@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
 ROW = {
     "island": "Torgersen",
     "bill_length_mm": 39.1,
@@ -169,10 +171,10 @@ def test_a_client_of_the_inference_protocol_is_answered(stub: ServerProcess) -> 
     assert client.is_model_ready("penguin_mass")
     inputs = []
     for tensor in client.get_model_metadata("penguin_mass")["inputs"]:
-        kind = {"BYTES": np.object_, "FP64": np.float64, "INT64": np.int64}[tensor["datatype"]]
-        value = np.array([ROW[tensor["name"]]], dtype=kind)
+        kind = {"BYTES": "O", "FP64": "f8", "INT64": "i8"}[tensor["datatype"]]
+        values: NDArray[Any] = np.array([ROW[tensor["name"]]], dtype=kind)
         inputs.append(triton.InferInput(tensor["name"], [1], tensor["datatype"]))
-        inputs[-1].set_data_from_numpy(value)
+        inputs[-1].set_data_from_numpy(values)
     value = client.infer("penguin_mass", inputs).as_numpy("body_mass_g")[0]
     row = {name: value for name, value in ROW.items() if name != "body_mass_g"}
     answer = stub.client.post("/v1/models/penguin_mass/predict", json={"rows": [row]}).json()
