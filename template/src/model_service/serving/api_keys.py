@@ -10,6 +10,10 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from model_service.serving.metrics import Metrics
 
 OPEN_PATHS = frozenset(
     {
@@ -33,15 +37,16 @@ def digest_of(key: str) -> str:
 
 
 class ApiKeys:
-    """The callers of a service. `requests` counts what each asked, by the caller's name."""
+    """The callers of a service. Each request is counted by the caller's name, or as refused."""
 
-    def __init__(self, digests: Mapping[str, str]) -> None:
+    def __init__(self, digests: Mapping[str, str], metrics: Metrics) -> None:
         self._digests = {
             name: bytes.fromhex(digest.removeprefix(DIGEST_PREFIX))
             for name, digest in digests.items()
         }
-        self.requests = dict.fromkeys(digests, 0)
-        self.refused = 0
+        if digests:
+            self._requests = {name: metrics.counter("key_requests", name) for name in digests}
+            self._refused = metrics.counter("key_refused_requests")
 
     def may_ask(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         """Return whether a request may be answered, and count it under its caller."""
@@ -49,9 +54,9 @@ class ApiKeys:
             return True
         caller = self._caller(headers)
         if caller is None:
-            self.refused += 1
+            self._refused[0] += 1
             return False
-        self.requests[caller] += 1
+        self._requests[caller][0] += 1
         return True
 
     def _caller(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:

@@ -40,6 +40,7 @@ from model_service.serving.predict_endpoint import (
 from model_service.serving.prediction import Identifiers
 from model_service.serving.problems import MEDIA_TYPE, ProblemError, problem_of_status
 from model_service.serving.request_body import read_head
+from model_service.serving.shared_numbers import Numbers
 from model_service.serving.stub_callers import StubCallers, callers_file
 from model_service.serving.stub_door import StubDoor
 from model_service.serving.version_loader import VersionLoader
@@ -60,16 +61,18 @@ def create_app(
     *,
     log_stream: IO[bytes] | None = None,
     on_loaded: OnLoaded | None = None,
+    numbers: Numbers | None = None,
 ) -> Starlette:
     """Return the service of a repository.
 
     Versions are loaded when the app starts up; until then it is alive and not ready. Log lines go
-    to `log_stream` (standard output). `on_loaded` is called once, when loading is over.
+    to `log_stream` (standard output). `on_loaded` is called once, when loading is over. `numbers`
+    are given to an app that counts together with others.
 
     Raises:
         TrafficError: `traffic.yaml` cannot be read.
     """
-    return Service(settings, repository, log_stream or sys.stdout.buffer, on_loaded)
+    return Service(settings, repository, log_stream or sys.stdout.buffer, on_loaded, numbers)
 
 
 class Service(Starlette):
@@ -81,6 +84,7 @@ class Service(Starlette):
         repository: Repository,
         log_stream: IO[bytes],
         on_loaded: OnLoaded | None,
+        numbers: Numbers | None,
     ) -> None:
         self.settings = settings
         self.log = LogWriter(log_stream, settings.name)
@@ -88,15 +92,14 @@ class Service(Starlette):
         self._on_loaded = on_loaded
         source = source_of(settings, repository)
         self.loader = VersionLoader(settings, repository, source, lambda: self.metrics, self.log)
-        keys = ApiKeys(settings.api_keys)
         self.metrics = Metrics(
             lambda: self.loader.current.statuses(),
-            lambda: self.log.dropped,
             lambda: self.loader.traffic_fault is None,
-            keys,
+            numbers,
         )
+        self.metrics.mirror("log_lines_dropped", lambda: self.log.dropped)
         self._identifiers = Identifiers()
-        self._keys = keys
+        self._keys = ApiKeys(settings.api_keys, self.metrics)
         self._predict = PredictEndpoint(
             self.loader, settings.limits, self.metrics, self.log, self._identifiers
         )
@@ -159,6 +162,7 @@ class Service(Starlette):
         while True:
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
             await asyncio.to_thread(self.loader.follow)
+            self.metrics.refresh()
 
     async def _observed(self, answer: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Let `answer` do it, and add a request id, a metric and a log line."""

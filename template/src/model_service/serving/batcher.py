@@ -45,17 +45,19 @@ class Predicted(Protocol):
 
 
 class Answers(msgspec.Struct):
-    """Answers by row: `failures` says why a row has none, and its value is None then."""
+    """Answers by row: `failures` says why a row has none, and its value is None then. The model
+    took `seconds` for them and for the rows that were answered together with them."""
 
     values: list[Any]
     probabilities: list[list[float]] | None
     failures: dict[int, str]
+    seconds: float = 0.0
 
     def part(self, start: int, stop: int) -> Answers:
         """Return the answers of the rows from `start` to before `stop`."""
         probabilities = self.probabilities[start:stop] if self.probabilities else None
         failures = {i - start: why for i, why in self.failures.items() if start <= i < stop}
-        return Answers(self.values[start:stop], probabilities, failures)
+        return Answers(self.values[start:stop], probabilities, failures, self.seconds)
 
 
 Predict = Callable[[Sequence[RowValues]], Predicted]
@@ -161,7 +163,8 @@ class Batcher:
             if len(rows) > LARGEST_INLINE_SPLIT:
                 return False
             answers = self._split(rows, error)
-        self._learn(len(rows), time.perf_counter() - started)
+        answers.seconds = time.perf_counter() - started
+        self._learn(len(rows), answers.seconds)
         self._deliver(batch, answers)
         return True
 
@@ -174,15 +177,15 @@ class Batcher:
         def work() -> None:
             started = time.perf_counter()
             answers = self._answer(rows)
-            seconds = time.perf_counter() - started
+            answers.seconds = time.perf_counter() - started
             if not loop.is_closed():
-                loop.call_soon_threadsafe(self._thread_is_done, batch, answers, seconds)
+                loop.call_soon_threadsafe(self._thread_is_done, batch, answers)
 
         self._thread.run(work)
 
-    def _thread_is_done(self, batch: list[_Waiting], answers: Answers, seconds: float) -> None:
+    def _thread_is_done(self, batch: list[_Waiting], answers: Answers) -> None:
         self._thread_is_busy = False
-        self._learn(len(answers.values), seconds)
+        self._learn(len(answers.values), answers.seconds)
         self._deliver(batch, answers)
         if self._waiting:
             self._flush()

@@ -1,16 +1,18 @@
 """Counts and durations of the service, in the Prometheus text format.
 
-The hot path only adds to plain numbers that were bound to a resolved version beforehand; they
-become metric families when somebody scrapes. All of it runs in the event loop: nothing is locked.
-Labels come from the registry and from contracts, never from a request.
+The hot path only adds to rows of numbers that were bound to a resolved version beforehand; they
+become metric families when somebody scrapes, summed over all workers. Labels come from the registry
+and from contracts, never from a request.
 """
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 
+import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -20,15 +22,19 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from model_service.serving.api_keys import ApiKeys
+from model_service.serving.shared_numbers import Numbers, OwnNumbers, Row
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "model_service_"
 HTTP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
 PREDICTION_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
+STAGE_SECONDS = (0.0001, 0.0005, 0.0025, 0.01, 0.05, 0.25, 1.0, 5.0)
 
 OUTCOMES = ("ok", "invalid_input", "model_error", "timeout", "shed")
 SHADOW_OUTCOMES = ("agrees", "differs", "refused", "failed", "dropped")
+STAGES = ("read", "queue", "predict", "encode")
+"""Of one request: its rows are read and checked, wait for the model, are answered by it (together
+with those of other requests), and become the bytes of an answer."""
 _PROBLEM_OF_CODE = {
     "missing": "missing",
     "unknown_category": "unseen",
@@ -37,43 +43,97 @@ _PROBLEM_OF_CODE = {
 }
 
 
+class Family(msgspec.Struct, frozen=True):
+    """What a metric is; its rows are kept by its name. Histograms have `bounds` in seconds."""
+
+    help: str
+    labels: tuple[str, ...] = ()
+    bounds: tuple[float, ...] = ()
+    hidden_while_zero: bool = False
+
+
+_VERSION = ("model", "version")
+FAMILIES: dict[str, Family] = {
+    "http_request_duration_seconds": Family(
+        "Time from the head of a request to its answer",
+        ("method", "route", "status_class"),
+        HTTP_SECONDS,
+    ),
+    "predictions": Family("Rows by what became of them", (*_VERSION, "outcome")),
+    "prediction_duration_seconds": Family(
+        "Time from a whole request to its answer, for requests that reached the model",
+        _VERSION,
+        PREDICTION_SECONDS,
+    ),
+    "stage_duration_seconds": Family(
+        "Time of each stage of a request that was answered",
+        (*_VERSION, "stage"),
+        STAGE_SECONDS,
+    ),
+    "input_problems": Family(
+        "Values that a policy mended or a row was refused for", (*_VERSION, "feature", "problem")
+    ),
+    "shadow_rows": Family(
+        "Rows that a shadow was asked as well, by how its answers compare",
+        (*_VERSION, "outcome"),
+        hidden_while_zero=True,
+    ),
+    "key_requests": Family("Requests by the name of the caller's API key", ("key",)),
+    "key_refused_requests": Family("Requests without a key that is known"),
+    "log_lines_dropped": Family("Log lines dropped because writing was too slow"),
+}
+"""Every counter and histogram; the text format adds `model_service_` and `_total`."""
+
+
 class Histogram:
-    """Durations in seconds, counted in buckets."""
+    """Durations in seconds: a row of one count for each bucket, and their sum."""
 
-    __slots__ = ("_bounds", "_counts", "sum")
+    __slots__ = ("_bounds", "_row")
 
-    def __init__(self, bounds: tuple[float, ...]) -> None:
+    def __init__(self, bounds: tuple[float, ...], row: Row) -> None:
         self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
+        self._row = row
 
     def observe(self, seconds: float) -> None:
         """Count one duration."""
-        self._counts[bisect_left(self._bounds, seconds)] += 1
-        self.sum += seconds
+        self._row[bisect_left(self._bounds, seconds)] += 1
+        self._row[-1] += seconds
 
-    def add_to(self, family: HistogramMetricFamily, labels: list[str]) -> None:
-        """Add the cumulated buckets to a family."""
-        total = 0
-        buckets: list[tuple[str, float]] = []
-        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
-            total += count
-            buckets.append((bound, total))
-        family.add_metric(labels, buckets, self.sum)
+
+class Tally:
+    """Counts by a name, each in a row of its own."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, rows: Mapping[str, Row]) -> None:
+        self._rows = rows
+
+    def __getitem__(self, name: str) -> float:
+        """Return what this process counted, or the worker that it replaced."""
+        return self._rows[name][0]
+
+    def __setitem__(self, name: str, count: float) -> None:
+        """Let a count be this."""
+        self._rows[name][0] = count
 
 
 class VersionMeters:
     """The numbers of one resolved version. `outcomes` and `shadow_rows` count rows."""
 
-    __slots__ = ("model", "outcomes", "problems", "seconds", "shadow_rows", "version")
+    __slots__ = (
+        *("_numbers", "_problems", "model", "version"),
+        *("outcomes", "seconds", "shadow_rows", "stages"),
+    )
 
-    def __init__(self, model: str, version: str) -> None:
+    def __init__(self, model: str, version: str, numbers: Numbers) -> None:
         self.model = model
         self.version = version
-        self.outcomes = dict.fromkeys(OUTCOMES, 0)
-        self.problems: Counter[tuple[str, str]] = Counter()
-        self.seconds = Histogram(PREDICTION_SECONDS)
-        self.shadow_rows = dict.fromkeys(SHADOW_OUTCOMES, 0)
+        self._numbers = numbers
+        self._problems: dict[tuple[str, str], Row] = {}
+        self.outcomes = self._tally("predictions", OUTCOMES)
+        self.shadow_rows = self._tally("shadow_rows", SHADOW_OUTCOMES)
+        self.seconds = self._histogram("prediction_duration_seconds")
+        self.stages = tuple(self._histogram("stage_duration_seconds", stage) for stage in STAGES)
 
     def count_problem(self, feature: str, code: str) -> None:
         """Count a value that a policy mended or a row was refused for.
@@ -82,7 +142,34 @@ class VersionMeters:
         is not used, since a caller invented it.
         """
         name = "unknown" if code == "unknown_field" else feature
-        self.problems[name, _PROBLEM_OF_CODE.get(code, "invalid")] += 1
+        problem = (name, _PROBLEM_OF_CODE.get(code, "invalid"))
+        row = self._problems.get(problem)
+        if row is None:
+            row = self._problems[problem] = self._row("input_problems", *problem)
+        row[0] += 1
+
+    def observe_stages(
+        self, started: float, read_at: float, answered_at: float, predicting: float
+    ) -> None:
+        """Count how long each stage took of a request that is encoded now.
+
+        The moments are those of `time.perf_counter`, `predicting` is the model's share in seconds.
+        """
+        read, queue, predict, encode = self.stages
+        read.observe(read_at - started)
+        queue.observe(answered_at - read_at - predicting)
+        predict.observe(predicting)
+        encode.observe(time.perf_counter() - answered_at)
+
+    def _row(self, family: str, *labels: str, width: int = 1) -> Row:
+        return self._numbers.row((family, (self.model, self.version, *labels)), width)
+
+    def _tally(self, family: str, names: Sequence[str]) -> Tally:
+        return Tally({name: self._row(family, name) for name in names})
+
+    def _histogram(self, family: str, *labels: str) -> Histogram:
+        bounds = FAMILIES[family].bounds
+        return Histogram(bounds, self._row(family, *labels, width=len(bounds) + 2))
 
 
 class VersionStatus:
@@ -100,25 +187,38 @@ class VersionStatus:
         self.format = file_format
 
 
+class _Mirrored:
+    """A number that something else counts, from 0 on in each process."""
+
+    def __init__(self, row: Row, read: Callable[[], float]) -> None:
+        self._row = row
+        self._read = read
+        self._seen = 0.0
+
+    def refresh(self) -> None:
+        now = self._read()
+        self._row[0] += now - self._seen
+        self._seen = now
+
+
 class Metrics(Collector):
     """All numbers of one app. Two apps in one process do not share any.
 
-    `statuses`, `lines_dropped` and `follows_traffic` are asked at each scrape.
+    `statuses` and `follows_traffic` are asked at each scrape, and tell of this worker.
     """
 
     def __init__(
         self,
         statuses: Callable[[], Iterable[VersionStatus]],
-        lines_dropped: Callable[[], int],
         follows_traffic: Callable[[], bool],
-        api_keys: ApiKeys,
+        numbers: Numbers | None = None,
     ) -> None:
+        self._numbers = numbers or OwnNumbers()
         self._statuses = statuses
-        self._lines_dropped = lines_dropped
         self._follows_traffic = follows_traffic
-        self._api_keys = api_keys
         self._versions: dict[tuple[str, str], VersionMeters] = {}
         self._http: dict[tuple[str, str, int], Histogram] = {}
+        self._mirrored: list[_Mirrored] = []
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -126,16 +226,39 @@ class Metrics(Collector):
         """Return the meters of a resolved version; the same ones if it is loaded again."""
         key = (model, version)
         if key not in self._versions:
-            self._versions[key] = VersionMeters(model, version)
+            self._versions[key] = VersionMeters(model, version, self._numbers)
         return self._versions[key]
+
+    def counter(self, family: str, *labels: str) -> Row:
+        """Return the row of a counter: add to its first and only number."""
+        return self._numbers.row((family, labels), 1)
+
+    def mirror(self, family: str, read: Callable[[], float]) -> None:
+        """Count what something else counts: `read` gives its count since the process began."""
+        self._mirrored.append(_Mirrored(self.counter(family), read))
+
+    def refresh(self) -> None:
+        """Take over what is mirrored; called a few times a second, and at each scrape."""
+        for mirrored in self._mirrored:
+            mirrored.refresh()
 
     def observe_http(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answered request. `route` is a template such as `/v1/models/{model}`."""
         key = (method, route, status // 100)
         histogram = self._http.get(key)
         if histogram is None:
-            histogram = self._http[key] = Histogram(HTTP_SECONDS)
+            labels = (method, route, f"{status // 100}xx")
+            row = self._numbers.row(
+                ("http_request_duration_seconds", labels), len(HTTP_SECONDS) + 2
+            )
+            histogram = self._http[key] = Histogram(HTTP_SECONDS, row)
         histogram.observe(seconds)
+
+    def answered_by(self, model: str, version: str) -> tuple[dict[str, float], float]:
+        """Return the rows of a version by outcome and the seconds it took, over all workers."""
+        totals = self._numbers.totals()
+        rows = {o: totals["predictions", (model, version, o)][0] for o in OUTCOMES}
+        return rows, totals["prediction_duration_seconds", (model, version)][-1]
 
     def exposition(self) -> bytes:
         """Return everything in the text format."""
@@ -143,79 +266,20 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Make the families of one scrape."""
-        yield self._http_family()
-        yield from self._prediction_families()
+        self.refresh()
+        by_family: dict[str, list[tuple[Sequence[str], Sequence[float]]]] = {}
+        for (name, labels), row in self._numbers.totals().items():
+            by_family.setdefault(name, []).append((labels, row))
+        for name, family in FAMILIES.items():
+            if name in by_family:
+                yield _family_of(name, family, by_family[name])
         yield from self._state_families()
-        yield from self._key_families()
-        dropped = CounterMetricFamily(
-            f"{PREFIX}log_lines_dropped", "Log lines dropped because writing was too slow"
-        )
-        dropped.add_metric([], self._lines_dropped())
-        yield dropped
-        follows = GaugeMetricFamily(
-            f"{PREFIX}follows_traffic",
+        yield _gauge(
+            "follows_traffic",
             "1 while what traffic.yaml says is served; 0 when a change of it was refused",
+            int(self._follows_traffic()),
         )
-        follows.add_metric([], int(self._follows_traffic()))
-        yield follows
-
-    def _key_families(self) -> Iterator[Metric]:
-        keys = self._api_keys
-        if not keys.requests:
-            return
-        asked = CounterMetricFamily(
-            f"{PREFIX}key_requests", "Requests by the name of the caller's API key", labels=["key"]
-        )
-        for name, count in keys.requests.items():
-            asked.add_metric([name], count)
-        yield asked
-        refused = CounterMetricFamily(
-            f"{PREFIX}key_refused_requests", "Requests without a key that is known"
-        )
-        refused.add_metric([], keys.refused)
-        yield refused
-
-    def _http_family(self) -> HistogramMetricFamily:
-        family = HistogramMetricFamily(
-            f"{PREFIX}http_request_duration_seconds",
-            "Time from the head of a request to its answer",
-            labels=["method", "route", "status_class"],
-        )
-        for (method, route, hundreds), histogram in self._http.items():
-            histogram.add_to(family, [method, route, f"{hundreds}xx"])
-        return family
-
-    def _prediction_families(self) -> Iterator[Metric]:
-        labels = ["model", "version"]
-        predictions = CounterMetricFamily(
-            f"{PREFIX}predictions", "Rows by what became of them", labels=[*labels, "outcome"]
-        )
-        seconds = HistogramMetricFamily(
-            f"{PREFIX}prediction_duration_seconds",
-            "Time from a whole request to its answer, for requests that reached the model",
-            labels=labels,
-        )
-        problems = CounterMetricFamily(
-            f"{PREFIX}input_problems",
-            "Values that a policy mended or a row was refused for",
-            labels=[*labels, "feature", "problem"],
-        )
-        shadows = CounterMetricFamily(
-            f"{PREFIX}shadow_rows",
-            "Rows that a shadow was asked as well, by how its answers compare",
-            labels=[*labels, "outcome"],
-        )
-        for meters in list(self._versions.values()):
-            names = [meters.model, meters.version]
-            for outcome, rows in meters.outcomes.items():
-                predictions.add_metric([*names, outcome], rows)
-            for (feature, problem), count in meters.problems.items():
-                problems.add_metric([*names, feature, problem], count)
-            meters.seconds.add_to(seconds, names)
-            if any(meters.shadow_rows.values()):
-                for outcome, rows in meters.shadow_rows.items():
-                    shadows.add_metric([*names, outcome], rows)
-        yield from (predictions, seconds, problems, shadows)
+        yield _gauge("workers", "Processes that answer on this port", self._numbers.workers())
 
     def _state_families(self) -> Iterator[Metric]:
         labels = ["model", "version"]
@@ -235,3 +299,30 @@ class Metrics(Collector):
                 for alias in status.aliases or ("",):
                     info.add_metric([status.model, status.version, alias, status.format], 1)
         yield from (info, state)
+
+
+Rows = Iterable[tuple[Sequence[str], Sequence[float]]]
+
+
+def _family_of(name: str, family: Family, rows: Rows) -> Metric:
+    if family.hidden_while_zero:
+        rows = list(rows)
+        counted = {tuple(labels[:-1]) for labels, row in rows if any(row)}
+        rows = [(labels, row) for labels, row in rows if tuple(labels[:-1]) in counted]
+    if not family.bounds:
+        counter = CounterMetricFamily(f"{PREFIX}{name}", family.help, labels=family.labels)
+        for labels, row in rows:
+            counter.add_metric(labels, row[0])
+        return counter
+    histogram = HistogramMetricFamily(f"{PREFIX}{name}", family.help, labels=family.labels)
+    bounds = [*map(str, family.bounds), "+Inf"]
+    for labels, row in rows:
+        buckets = list(zip(bounds, accumulate(row[:-1]), strict=True))
+        histogram.add_metric(labels, buckets, row[-1])
+    return histogram
+
+
+def _gauge(name: str, told: str, value: float) -> Metric:
+    gauge = GaugeMetricFamily(f"{PREFIX}{name}", told)
+    gauge.add_metric([], value)
+    return gauge

@@ -109,7 +109,9 @@ async def predict(
     if not read.values:
         meters.outcomes["invalid_input"] += read.count
         raise _rejected(read)
+    read_at = time.perf_counter()
     answers = await answers_of(served, read)
+    answered_at = time.perf_counter()
     rows = _rows(served, read, answers, identifiers)
     meters.seconds.observe(time.perf_counter() - started)
     failed = len(answers.failures)
@@ -123,7 +125,9 @@ async def predict(
             raise _failed(rows)
         outcome = "partial"
     answer = PredictionAnswer(served.model, served.version, resolved.alias, request_id, rows)
-    return Answered(_encode(answer), outcome, read.count, rows)
+    encoded = _encode(answer)
+    meters.observe_stages(started, read_at, answered_at, answers.seconds)
+    return Answered(encoded, outcome, read.count, rows)
 
 
 async def _read(served: ServedVersion, body: bytes) -> ReadRows:

@@ -8,7 +8,9 @@ import shlex
 import signal
 import socket
 import sys
+import tempfile
 from functools import partial
+from pathlib import Path
 from types import FrameType
 
 import msgspec
@@ -24,6 +26,7 @@ from model_service.serving.docs_page import example_body
 from model_service.serving.http_protocol import ProblemProtocol
 from model_service.serving.loaded_models import LoadedModels
 from model_service.serving.logs import JsonHandler
+from model_service.serving.shared_numbers import SharedNumbers
 from model_service.settings import Settings
 
 SECONDS_IDLE_CONNECTION = 75
@@ -31,6 +34,7 @@ SECONDS_IDLE_CONNECTION = 75
 sends a request into one that is just being closed."""
 
 BACKLOG = 2048
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - only folders with a name that nobody knows are made in it
 
 
 class ServeError(Exception):
@@ -89,15 +93,28 @@ def _serve_by_workers(
     settings: Settings, repository: Repository, listener: socket.socket, url: str
 ) -> None:
     workers = settings.server.workers
-    _say(f"{workers} workers; each answers /metrics with its own numbers. Try {url}/readyz")
-    make_app = partial(_worker_app, settings, repository)
-    config = _config(settings, make_app, workers=workers)
-    Multiprocess(config, sockets=[listener]).run()
+    _say(f"{workers} workers, whose numbers add up in /metrics of each. Try {url}/readyz")
+    with _numbers_folder() as numbers:
+        make_app = partial(_worker_app, settings, repository, Path(numbers))
+        config = _config(settings, make_app, workers=workers)
+        Multiprocess(config, sockets=[listener]).run()
 
 
-def _worker_app(settings: Settings, repository: Repository) -> Starlette:
+def _numbers_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder for the numbers of all workers, in memory where the system has one there."""
+    in_memory = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
+    try:
+        return tempfile.TemporaryDirectory(prefix="model-service-", dir=in_memory)
+    except OSError as error:
+        raise ServeError(
+            f"Several workers count together in a folder of temporary files: {error}. Name one "
+            "that can be written in TMPDIR, or serve with --workers 1."
+        ) from None
+
+
+def _worker_app(settings: Settings, repository: Repository, numbers: Path) -> Starlette:
     """Make the app of one worker process; it is called in that process."""
-    app = create_app(settings, repository)
+    app = create_app(settings, repository, numbers=SharedNumbers(numbers))
     assert isinstance(app, Service)
     _log_by(app)
     return app

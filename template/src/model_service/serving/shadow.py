@@ -18,6 +18,7 @@ from model_service.contract.rows import BodyError
 from model_service.registry.golden import is_same
 from model_service.registry.loaded_version import LoadedVersion
 from model_service.serving.logs import Line, LogWriter, failure_line
+from model_service.serving.metrics import Tally
 
 MOST_WAITING_REQUESTS = 1_000
 MOST_WAITING_BYTES = 32 * 1024 * 1024
@@ -34,7 +35,7 @@ class Asked(msgspec.Struct, gc=False):
 class Shadow:
     """One version as a shadow. `rows` counts rows by outcome."""
 
-    def __init__(self, loaded: LoadedVersion, rows: dict[str, int], log: LogWriter) -> None:
+    def __init__(self, loaded: LoadedVersion, rows: Tally, log: LogWriter) -> None:
         self.rows = rows
         self._loaded = loaded
         self._log = log

@@ -20,9 +20,14 @@ from model_service.serving.inference_protocol.inference import (
     described_outputs,
     infer,
 )
-from model_service.serving.loaded_models import ModelState, Resolved, VersionState
+from model_service.serving.loaded_models import (
+    ModelState,
+    Resolved,
+    ServedVersion,
+    VersionState,
+)
 from model_service.serving.logs import LogWriter, request_line
-from model_service.serving.metrics import Metrics, VersionMeters
+from model_service.serving.metrics import Metrics
 from model_service.serving.prediction import Identifiers, outcome_of
 from model_service.serving.problems import ProblemError
 from model_service.serving.request_body import ClientGoneError, Head, read_body, read_head
@@ -220,13 +225,11 @@ class InferenceProtocol:
     async def _statistics(self, asked: _Asked) -> _Answer:
         if asked.model is not None:
             wanted = self._resolved(asked).served
-            return _json({"model_stats": [_counted(wanted.model, wanted.version, wanted.meters)]})
+            return _json({"model_stats": [self._counted(wanted)]})
         return _json(
             {
                 "model_stats": [
-                    _counted(model.name, state.version, state.served.meters)
-                    for model, state in self._states()
-                    if state.served
+                    self._counted(state.served) for _, state in self._states() if state.served
                 ]
             }
         )
@@ -261,6 +264,20 @@ class InferenceProtocol:
 
     def _resolved(self, asked: _Asked) -> Resolved:
         return self._loader.current.resolve(asked.model or "", asked.version)
+
+    def _counted(self, served: ServedVersion) -> dict[str, Any]:
+        rows, seconds = self._metrics.answered_by(served.model, served.version)
+        answered = int(rows.pop("ok"))
+        return {
+            "name": served.model,
+            "version": served.version,
+            "inference_count": answered,
+            "inference_stats": {
+                "success": {"count": answered, "ns": round(seconds * 1e9)},
+                "fail": {"count": int(sum(rows.values())), "ns": 0},
+            },
+            "batch_stats": [],
+        }
 
     def _states(self) -> Iterator[tuple[ModelState, VersionState]]:
         for model in self._loader.current.models.values():
@@ -325,18 +342,3 @@ def _refusal(problem: ProblemError) -> _Answer:
     # The protocol knows 422 for nothing; what a contract refuses is a bad request.
     status = 400 if problem.status == 422 else problem.status
     return _Answer(msgspec.json.encode({"error": problem.detail}), status, headers=problem.headers)
-
-
-def _counted(model: str, version: str, meters: VersionMeters) -> dict[str, Any]:
-    answered = meters.outcomes["ok"]
-    failed = sum(meters.outcomes.values()) - answered
-    return {
-        "name": model,
-        "version": version,
-        "inference_count": answered,
-        "inference_stats": {
-            "success": {"count": answered, "ns": round(meters.seconds.sum * 1e9)},
-            "fail": {"count": failed, "ns": 0},
-        },
-        "batch_stats": [],
-    }

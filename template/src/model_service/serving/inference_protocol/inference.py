@@ -70,14 +70,18 @@ async def infer(
     if read.faults:
         served.meters.outcomes["invalid_input"] += read.count
         raise _refused(read)
+    read_at = time.perf_counter()
     answers = await answers_of(served, read)
+    answered_at = time.perf_counter()
     failed = len(answers.failures)
-    served.meters.seconds.observe(time.perf_counter() - started)
+    served.meters.seconds.observe(answered_at - started)
     served.meters.outcomes["model_error"] += failed
     served.meters.outcomes["ok"] += read.count - failed
     if failed:
         raise ProblemError("model-failed", f"The model failed for {failed} of {read.count} rows.")
-    return _encoded(resolved, request, read, answers, request_id)
+    inferred = _encoded(resolved, request, read, answers, request_id)
+    served.meters.observe_stages(started, read_at, answered_at, answers.seconds)
+    return inferred
 
 
 def described_inputs(contract: Contract) -> list[Description]:
