@@ -72,12 +72,14 @@ class Stores(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PredictionLog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is kept of answered rows: the features of all, of none, or those named here; rows that
     are older than `retention_days`, or do not fit into `retention_megabytes`, are deleted. At most
-    `queue_rows` wait to be written; more are dropped and counted."""
+    `queue_rows` wait to be written; more are dropped and counted. `salt` is the secret of the
+    hashes that stand for sensitive features; a log in a folder makes its own if there is none."""
 
     store_features: Literal["all", "none"] | tuple[str, ...] = "all"
     retention_days: Count = 30
     retention_megabytes: Count = 2048
     queue_rows: Count = 50_000
+    salt: str = ""
 
 
 class Monitoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -193,6 +195,7 @@ _TEXT = (
     "server.host",
     "stores.registry",
     "stores.prediction_log",
+    "prediction_log.salt",
     "monitoring.host",
 )
 

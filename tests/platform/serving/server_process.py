@@ -18,7 +18,8 @@ import httpx
 import msgspec
 
 STUB = Path(__file__).with_name("stub_service.py")
-SOURCES = Path(__file__).parents[3] / "template" / "src"
+ROOT = Path(__file__).parents[3]
+SOURCES = ROOT / "template" / "src"
 
 
 class ServerProcess:
@@ -30,7 +31,7 @@ class ServerProcess:
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": sources},
+            env={**os.environ, "PYTHONPATH": f"{sources}{os.pathsep}{ROOT}"},
         )
         self.told: list[str] = []
         self.log: list[dict[str, Any]] = []
@@ -96,10 +97,12 @@ class ServerProcess:
 
 
 @contextmanager
-def stub_server(folder: Path, *, wait: bool = True, **settings: Any) -> Iterator[ServerProcess]:
+def stub_server(
+    folder: Path, *, wait: bool = True, script: Path = STUB, **settings: Any
+) -> Iterator[ServerProcess]:
     """Run `stub_service.py` over `folder`, and wait until it has loaded what it serves."""
     given = msgspec.json.encode(settings).decode()
-    server = ServerProcess([sys.executable, str(STUB), str(folder), given])
+    server = ServerProcess([sys.executable, str(script), str(folder), given])
     try:
         if wait:
             server.wait_until_loaded()

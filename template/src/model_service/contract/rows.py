@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -91,6 +91,11 @@ class RowReader:
                 values = [msgspec.structs.astuple(row) for row in decoded.rows]
                 return ReadRows(len(values), range(len(values)), values, {}, {}), decoded.entity
         return self._read_leniently(body)
+
+    def rows_as_sent(self, body: bytes, positions: Iterable[int]) -> dict[int, object]:
+        """Return rows of a body that was read before, as the caller sent them."""
+        raw, _ = _envelope(body)
+        return {position: _decode(raw[position]) for position in positions}
 
     def read_rows(self, rows: Sequence[object]) -> ReadRows:
         """Read rows that are Python objects already, such as those of a table or a golden file."""

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import IO, Any
 
 import msgspec
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model_service.contract.contract import Contract
 from model_service.contract.openapi import openapi_document
+from model_service.hooks import RESULTS, load_hooks
 from model_service.repository import Repository
 from model_service.serving.api_keys import ApiKeys
 from model_service.serving.docs_page import docs_page, index_page
@@ -29,7 +31,7 @@ from model_service.serving.loaded_models import (
     ModelState,
     VersionState,
 )
-from model_service.serving.logs import LogWriter, request_line
+from model_service.serving.logs import LogWriter, notice_line, request_line
 from model_service.serving.metrics import CONTENT_TYPE, Metrics
 from model_service.serving.predict_endpoint import (
     CHAMPION_ROUTE,
@@ -38,6 +40,7 @@ from model_service.serving.predict_endpoint import (
     target_of,
 )
 from model_service.serving.prediction import Identifiers
+from model_service.serving.prediction_recorder import PredictionRecorder
 from model_service.serving.problems import MEDIA_TYPE, ProblemError, problem_of_status
 from model_service.serving.request_body import read_head
 from model_service.serving.shared_numbers import Numbers
@@ -71,6 +74,7 @@ def create_app(
 
     Raises:
         TrafficError: `traffic.yaml` cannot be read.
+        HooksError: `hooks.py` cannot be loaded.
     """
     return Service(settings, repository, log_stream or sys.stdout.buffer, on_loaded, numbers)
 
@@ -90,18 +94,39 @@ class Service(Starlette):
         self.log = LogWriter(log_stream, settings.name)
         self.is_draining = False
         self._on_loaded = on_loaded
-        source = source_of(settings, repository)
-        self.loader = VersionLoader(settings, repository, source, lambda: self.metrics, self.log)
+        self.hooks = load_hooks(repository.root, self._tell_of_hook)
+        self.recorder = PredictionRecorder(settings, repository, self.log, self.hooks)
+        self.loader = VersionLoader(
+            settings,
+            repository,
+            source_of(settings, repository),
+            lambda: self.metrics,
+            self.log,
+            self.recorder,
+            self.hooks,
+        )
         self.metrics = Metrics(
             lambda: self.loader.current.statuses(),
             lambda: self.loader.traffic_fault is None,
             numbers,
         )
         self.metrics.mirror("log_lines_dropped", lambda: self.log.dropped)
+        self.recorder.mirror_to(self.metrics)
+        for name in self.hooks.names:
+            for result in RESULTS:
+                self.metrics.mirror(
+                    "hook_calls", partial(self.hooks.count, name, result), name, result
+                )
         self._identifiers = Identifiers()
         self._keys = ApiKeys(settings.api_keys, self.metrics)
         self._predict = PredictEndpoint(
-            self.loader, settings.limits, self.metrics, self.log, self._identifiers
+            self.loader,
+            settings.limits,
+            self.metrics,
+            self.log,
+            self._identifiers,
+            self.recorder,
+            self.hooks,
         )
         self._tensors = InferenceProtocol(
             settings,
@@ -109,6 +134,7 @@ class Service(Starlette):
             self.metrics,
             self.log,
             self._identifiers,
+            self.recorder,
             lambda: self.is_draining,
         )
         self._documents = _Documents(settings)
@@ -153,6 +179,9 @@ class Service(Starlette):
             await self._tensors.answer(path, scope, receive, send)
         else:
             await self._observed(super().__call__, scope, receive, send)
+
+    def _tell_of_hook(self, text: str) -> None:
+        self.log.append(notice_line("ERROR", text))
 
     async def load_and_follow(self) -> None:
         """Load every version that traffic.yaml names, in a thread, and follow its changes."""
@@ -306,6 +335,7 @@ class _Get(Route):
 @asynccontextmanager
 async def _lifespan(app: Service) -> AsyncIterator[None]:
     app.log.start()
+    app.recorder.start()
     drain_before_stopping(app)
     loading = asyncio.create_task(app.load_and_follow())
     try:
@@ -316,6 +346,8 @@ async def _lifespan(app: Service) -> AsyncIterator[None]:
         app.loader.close()
         if app.stub_door is not None:
             app.stub_door.close()
+        await asyncio.to_thread(app.recorder.stop)
+        await asyncio.to_thread(app.hooks.wait, 2.0)
         app.log.stop()
 
 

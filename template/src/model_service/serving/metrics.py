@@ -81,6 +81,14 @@ FAMILIES: dict[str, Family] = {
     "key_requests": Family("Requests by the name of the caller's API key", ("key",)),
     "key_refused_requests": Family("Requests without a key that is known"),
     "log_lines_dropped": Family("Log lines dropped because writing was too slow"),
+    "prediction_log_rows": Family(
+        "Rows for the prediction log: written, or dropped because too many waited", ("result",)
+    ),
+    "prediction_log_failures": Family("Writes of the prediction log that failed for now"),
+    "hook_calls": Family(
+        "Calls of the team's hooks: ok, failed, hung, or dropped because too many waited",
+        ("hook", "result"),
+    ),
 }
 """Every counter and histogram; the text format adds `model_service_` and `_total`."""
 
@@ -233,9 +241,9 @@ class Metrics(Collector):
         """Return the row of a counter: add to its first and only number."""
         return self._numbers.row((family, labels), 1)
 
-    def mirror(self, family: str, read: Callable[[], float]) -> None:
+    def mirror(self, family: str, read: Callable[[], float], *labels: str) -> None:
         """Count what something else counts: `read` gives its count since the process began."""
-        self._mirrored.append(_Mirrored(self.counter(family), read))
+        self._mirrored.append(_Mirrored(self.counter(family, *labels), read))
 
     def refresh(self) -> None:
         """Take over what is mirrored; called a few times a second, and at each scrape."""

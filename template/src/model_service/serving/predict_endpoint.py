@@ -9,18 +9,20 @@ from collections.abc import Sequence
 
 from starlette.types import Receive, Scope, Send
 
+from model_service.hooks import Hooks, Rejection
 from model_service.serving.loaded_models import LoadedModels, Resolved
 from model_service.serving.logs import LogWriter, request_line
 from model_service.serving.metrics import Metrics
 from model_service.serving.prediction import (
     Answered,
     Identifiers,
-    RowAnswer,
     outcome_of,
     predict,
 )
-from model_service.serving.problems import MEDIA_TYPE, ProblemError
+from model_service.serving.prediction_recorder import AnsweredRequest, PredictionRecorder
+from model_service.serving.problems import MEDIA_TYPE, ProblemError, RequestFault
 from model_service.serving.request_body import ClientGoneError, Head, read_body, read_head
+from model_service.serving.row_answers import RowAnswer, RowRefused
 from model_service.serving.shadow import Asked, Shadow
 from model_service.serving.version_loader import VersionLoader
 from model_service.settings import Limits
@@ -66,12 +68,17 @@ class PredictEndpoint:
         metrics: Metrics,
         log: LogWriter,
         identifiers: Identifiers,
+        recorder: PredictionRecorder,
+        hooks: Hooks,
     ) -> None:
         self._loader = loader
         self._limits = limits
         self._metrics = metrics
         self._log = log
         self._identifiers = identifiers
+        self._recorder = recorder
+        self._hooks = hooks
+        self._tells_rejections = hooks.wants("on_rejection")
 
     async def answer(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Whatever happens, the answer has the service's own shape."""
@@ -127,8 +134,26 @@ class PredictEndpoint:
                 rows=rows,
             )
         )
-        if routing is not None and answered is not None and routing.shadows:
-            _offer(routing.shadows, request_id, asked, answered)
+        if answered is not None and resolved is not None:
+            self._recorder.append(
+                AnsweredRequest(
+                    resolved.served.loaded,
+                    resolved.alias,
+                    request_id,
+                    answered.entity,
+                    asked,
+                    answered.read,
+                    answered.answers,
+                    time.time(),
+                    seconds,
+                )
+            )
+            if routing is not None and routing.shadows:
+                _offer(routing.shadows, request_id, asked, answered)
+        if self._tells_rejections and resolved is not None and outcome != "ok":
+            slug = "rows-rejected" if answered is not None else problem.slug
+            faults = _faults_of(answered) if answered is not None else problem.faults
+            self._hooks.offer("on_rejection", _rejection(resolved, request_id, slug, faults))
 
     async def _body(self, resolved: Resolved, head: Head, receive: Receive) -> bytes:
         limits = self._limits
@@ -147,8 +172,25 @@ def _resolved(models: LoadedModels, target: Target) -> Resolved:
     return models.resolve(target.model, target.version)
 
 
+def _rejection(
+    resolved: Resolved, request_id: str, slug: str, faults: Sequence[RequestFault]
+) -> Rejection:
+    """Return what a hook hears; the name of a field that a caller made up is left out."""
+    places = tuple(
+        (f.pointer.rpartition("/")[0] if f.code == "unknown_field" else f.pointer, f.code)
+        for f in faults
+    )
+    served = resolved.served
+    return Rejection(time.time(), request_id, served.model, served.version, slug, places)
+
+
+def _faults_of(answered: Answered) -> list[RequestFault]:
+    refused = [row for row in answered.answers if isinstance(row, RowRefused)]
+    return [fault for row in refused for fault in row.error.faults]
+
+
 def _offer(shadows: Sequence[Shadow], request_id: str, body: bytes, answered: Answered) -> None:
     """Let shadows be asked what was answered; a row without an answer is None to them."""
-    values = [row.value if isinstance(row, RowAnswer) else None for row in answered.answers]
+    answers = [row if isinstance(row, RowAnswer) else None for row in answered.answers]
     for shadow in shadows:
-        shadow.offer(Asked(request_id, body, values))
+        shadow.offer(Asked(request_id, body, answers))

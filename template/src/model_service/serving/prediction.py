@@ -14,11 +14,12 @@ from typing import Any
 
 import msgspec
 
-from model_service.contract.rows import BodyError, Fault, ReadRows, RowWarning
+from model_service.contract.rows import BodyError, Fault, ReadRows
 from model_service.serving.batcher import Answers, DeadlineError, QueueFullError
 from model_service.serving.loaded_models import Resolved, ServedVersion
 from model_service.serving.metrics import VersionMeters
 from model_service.serving.problems import PROBLEMS, ProblemError, RequestFault, type_of
+from model_service.serving.row_answers import RowAnswer, RowProblem, RowRefused
 
 LARGEST_BODY_READ_IN_LOOP = 256 * 1024
 """A larger body is read in a thread, so that the event loop stays free."""
@@ -33,29 +34,6 @@ _SLUG_OF_CODE = {"too_many_rows": "too-many-rows", "invalid_json": "invalid-json
 _encode = msgspec.json.Encoder().encode
 
 
-class RowAnswer(msgspec.Struct, gc=False):
-    """The answer for one row."""
-
-    prediction_id: str
-    value: Any
-    probabilities: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
-    warnings: Sequence[RowWarning] = ()
-
-
-class RowProblem(msgspec.Struct):
-    """Why one row has no answer."""
-
-    type: str
-    title: str
-    faults: Sequence[RequestFault]
-
-
-class RowRefused(msgspec.Struct):
-    """A row without an answer, among others that may have one."""
-
-    error: RowProblem
-
-
 class PredictionAnswer(msgspec.Struct, gc=False):
     """The body of an answer; `rows` stand in the order of the request."""
 
@@ -67,12 +45,14 @@ class PredictionAnswer(msgspec.Struct, gc=False):
 
 
 class Answered(msgspec.Struct, gc=False):
-    """An encoded answer, what the log says of it, and the answers by row for shadows."""
+    """An encoded answer, what the log says of it, and what was read and answered by row."""
 
     body: bytes
     outcome: str
     rows: int
     answers: Sequence[RowAnswer | RowRefused]
+    read: ReadRows
+    entity: str | None
 
 
 class Identifiers:
@@ -102,7 +82,7 @@ async def predict(
     """
     served = resolved.served
     started = time.perf_counter()
-    read = await _read(served, body)
+    read, entity = await _read(served, body)
     meters = served.meters
     if read.warnings or read.faults:
         count_problems(meters, read)
@@ -112,7 +92,7 @@ async def predict(
     read_at = time.perf_counter()
     answers = await answers_of(served, read)
     answered_at = time.perf_counter()
-    rows = _rows(served, read, answers, identifiers)
+    rows = answers_by_row(served, read, answers, identifiers)
     meters.seconds.observe(time.perf_counter() - started)
     failed = len(answers.failures)
     meters.outcomes["ok"] += len(read.values) - failed
@@ -127,15 +107,15 @@ async def predict(
     answer = PredictionAnswer(served.model, served.version, resolved.alias, request_id, rows)
     encoded = _encode(answer)
     meters.observe_stages(started, read_at, answered_at, answers.seconds)
-    return Answered(encoded, outcome, read.count, rows)
+    return Answered(encoded, outcome, read.count, rows, read, entity)
 
 
-async def _read(served: ServedVersion, body: bytes) -> ReadRows:
+async def _read(served: ServedVersion, body: bytes) -> tuple[ReadRows, str | None]:
     reader = served.loaded.reader
     try:
         if len(body) > LARGEST_BODY_READ_IN_LOOP:
-            return (await asyncio.to_thread(reader.read_body, body))[0]
-        return reader.read_body(body)[0]
+            return await asyncio.to_thread(reader.read_body, body)
+        return reader.read_body(body)
     except BodyError as error:
         served.meters.outcomes["invalid_input"] += 1
         slug = _SLUG_OF_CODE.get(error.code, "invalid-request")
@@ -164,9 +144,10 @@ async def answers_of(served: ServedVersion, read: ReadRows) -> Answers:
         raise ProblemError("deadline-exceeded") from None
 
 
-def _rows(
+def answers_by_row(
     served: ServedVersion, read: ReadRows, answers: Answers, identifiers: Identifiers
 ) -> list[RowAnswer | RowRefused]:
+    """Return for each row of a request its answer, with an id of its own, or why it has none."""
     new_id = identifiers.next
     classes = served.classes
     values, probabilities = answers.values, answers.probabilities

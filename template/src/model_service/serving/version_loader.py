@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from model_service.hooks import Hooks, Loaded
 from model_service.registry.manifest import VersionError
 from model_service.registry.traffic import ModelTraffic, Traffic, TrafficError
 from model_service.repository import Repository
@@ -23,6 +24,7 @@ from model_service.serving.loaded_models import (
 )
 from model_service.serving.logs import LogWriter, event_line, failure_line, notice_line
 from model_service.serving.metrics import Metrics
+from model_service.serving.prediction_recorder import PredictionRecorder
 from model_service.serving.shadow import Shadow
 from model_service.serving.version_source import VersionSource
 from model_service.settings import Settings
@@ -46,12 +48,16 @@ class VersionLoader:
         source: VersionSource,
         metrics: Callable[[], Metrics],
         log: LogWriter,
+        recorder: PredictionRecorder,
+        hooks: Hooks,
     ) -> None:
         self._settings = settings
         self._repository = repository
         self._source = source
         self._metrics = metrics
         self._log = log
+        self._recorder = recorder
+        self._hooks = hooks
         self._loading = threading.Lock()
         self._stamp = _stamp(repository.traffic)
         self._settling: Stamp | None = self._stamp
@@ -148,9 +154,11 @@ class VersionLoader:
             state = VersionState(version, "failed", reason, "unexpected")
         else:
             self._log.append(event_line("INFO", "version ready", model=model, version=version))
+            self._hooks.offer("on_load", Loaded(model, version, "ready"))
             return VersionState(version, "ready", served=served)
         told = f"version failed to load: {state.reason}"
         self._log.append(event_line("ERROR", told, model=model, version=version))
+        self._hooks.offer("on_load", Loaded(model, version, "failed", state.reason))
         return state
 
     def _serve(self, model: str, version: str) -> ServedVersion:
@@ -170,7 +178,8 @@ class VersionLoader:
             on_failure=log_failure,
         )
         meters = self._metrics().version(model, version)
-        return ServedVersion(loaded, batcher, meters, Shadow(loaded, meters.shadow_rows, log))
+        shadow = Shadow(loaded, meters.shadow_rows, log, self._recorder)
+        return ServedVersion(loaded, batcher, meters, shadow)
 
     def _unloaded(self, traffic: Traffic) -> dict[str, ModelState]:
         """Return every model before anything is loaded."""

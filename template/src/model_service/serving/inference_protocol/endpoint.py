@@ -29,6 +29,7 @@ from model_service.serving.loaded_models import (
 from model_service.serving.logs import LogWriter, request_line
 from model_service.serving.metrics import Metrics
 from model_service.serving.prediction import Identifiers, outcome_of
+from model_service.serving.prediction_recorder import PredictionRecorder
 from model_service.serving.problems import ProblemError
 from model_service.serving.request_body import ClientGoneError, Head, read_body, read_head
 from model_service.serving.version_loader import VersionLoader
@@ -109,6 +110,7 @@ class InferenceProtocol:
         metrics: Metrics,
         log: LogWriter,
         identifiers: Identifiers,
+        recorder: PredictionRecorder,
         is_draining: Callable[[], bool],
     ) -> None:
         self._settings = settings
@@ -116,6 +118,7 @@ class InferenceProtocol:
         self._metrics = metrics
         self._log = log
         self._identifiers = identifiers
+        self._recorder = recorder
         self._is_draining = is_draining
 
     async def answer(
@@ -187,8 +190,11 @@ class InferenceProtocol:
         limits = self._settings.limits
         head = msgspec.structs.replace(asked.head, content_type=None)  # clients send any, or none
         body = await read_body(asked.receive, head, limits.body_bytes, limits.seconds_per_request)
-        inferred: Inferred = await infer(resolved, body, asked.json_length, asked.request_id)
-        asked.rows = inferred.rows
+        inferred: Inferred = await infer(
+            resolved, body, asked.json_length, asked.request_id, self._identifiers
+        )
+        asked.rows = inferred.answered.read.count
+        self._recorder.append(inferred.answered)
         if inferred.json_length is None:
             return _Answer(inferred.body)
         length = (b"inference-header-content-length", b"%d" % inferred.json_length)

@@ -29,13 +29,19 @@ from model_service.serving.inference_protocol.tensors import (
 from model_service.serving.loaded_models import Resolved, ServedVersion
 from model_service.serving.prediction import (
     LARGEST_BODY_READ_IN_LOOP,
+    Identifiers,
+    answers_by_row,
     answers_of,
     count_problems,
     faults_of,
 )
+from model_service.serving.prediction_recorder import AnsweredRequest
 from model_service.serving.problems import ProblemError
+from model_service.serving.row_answers import RowAnswer, RowRefused
 
 PROBABILITIES = "probabilities"
+PREDICTION_ID = "prediction_id"
+"""An output for those who ask for it: the id by which ground truth is told later."""
 
 
 class Inferred(msgspec.Struct):
@@ -43,11 +49,15 @@ class Inferred(msgspec.Struct):
 
     body: bytes
     json_length: int | None
-    rows: int
+    answered: AnsweredRequest
 
 
 async def infer(
-    resolved: Resolved, body: bytes, json_length: bytes | None, request_id: str
+    resolved: Resolved,
+    body: bytes,
+    json_length: bytes | None,
+    request_id: str,
+    identifiers: Identifiers,
 ) -> Inferred:
     """Answer a request for one version.
 
@@ -59,9 +69,9 @@ async def infer(
     started = time.perf_counter()
     try:
         if len(body) > LARGEST_BODY_READ_IN_LOOP:
-            request, read = await asyncio.to_thread(_read, served, body, json_length)
+            request, sent, read = await asyncio.to_thread(_read, served, body, json_length)
         else:
-            request, read = _read(served, body, json_length)
+            request, sent, read = _read(served, body, json_length)
         _check_outputs(request, served.loaded.contract)
     except ProblemError:
         served.meters.outcomes["invalid_input"] += 1
@@ -79,9 +89,25 @@ async def infer(
     served.meters.outcomes["ok"] += read.count - failed
     if failed:
         raise ProblemError("model-failed", f"The model failed for {failed} of {read.count} rows.")
-    inferred = _encoded(resolved, request, read, answers, request_id)
+    rows = answers_by_row(served, read, answers, identifiers)
+    content, content_length = _encoded(resolved, request, read, answers, rows, request_id)
     served.meters.observe_stages(started, read_at, answered_at, answers.seconds)
-    return inferred
+    seconds = time.perf_counter() - started
+    return Inferred(
+        content,
+        content_length,
+        AnsweredRequest(
+            served.loaded,
+            resolved.alias,
+            request_id,
+            None,
+            sent,
+            read,
+            rows,
+            time.time(),
+            seconds,
+        ),
+    )
 
 
 def described_inputs(contract: Contract) -> list[Description]:
@@ -101,7 +127,7 @@ def described_outputs(contract: Contract) -> list[Description]:
 
 def _read(
     served: ServedVersion, body: bytes, json_length: bytes | None
-) -> tuple[InferRequest, ReadRows]:
+) -> tuple[InferRequest, list[object], ReadRows]:
     request, parts = read_request(body, json_length)
     contract = served.loaded.contract
     known = {feature.name: feature for feature in contract.features}
@@ -124,14 +150,16 @@ def _read(
     if counts.pop() > served.loaded.reader.rows_limit:
         limit = served.loaded.reader.rows_limit
         raise ProblemError("too-many-rows", f"At most {limit} rows are answered in one request.")
-    rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
-    return request, served.loaded.reader.read_rows(rows)
+    rows: list[object] = [
+        dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)
+    ]
+    return request, rows, served.loaded.reader.read_rows(rows)
 
 
 def _check_outputs(request: InferRequest, contract: Contract) -> None:
     known = [tensor.name for tensor in described_outputs(contract)]
     for wanted in request.outputs or ():
-        if wanted.name not in known:
+        if wanted.name not in (*known, PREDICTION_ID):
             raise ProblemError(
                 "invalid-request",
                 f"{wanted.name!r} is no output of this model. Outputs: {', '.join(known)}.",
@@ -146,11 +174,19 @@ def _refused(read: ReadRows) -> ProblemError:
 
 
 def _encoded(
-    resolved: Resolved, request: InferRequest, read: ReadRows, answers: Answers, request_id: str
-) -> Inferred:
+    resolved: Resolved,
+    request: InferRequest,
+    read: ReadRows,
+    answers: Answers,
+    rows: Sequence[RowAnswer | RowRefused],
+    request_id: str,
+) -> tuple[bytes, int | None]:
+    """Return the answer, and the length of its JSON where bytes of tensors follow."""
     served = resolved.served
     tensors = {tensor.name: tensor for tensor in _tensors(served.loaded.contract, answers)}
     wanted = request.outputs or [RequestedOutput(name) for name in tensors]
+    ids = [row.prediction_id for row in rows if isinstance(row, RowAnswer)]
+    tensors[PREDICTION_ID] = OutputTensor(PREDICTION_ID, [len(ids)], "BYTES", ids)
     all_binary = (request.parameters or {}).get("binary_data_output", False)
     outputs, contents = [], []
     for one in wanted:
@@ -167,7 +203,7 @@ def _encoded(
         InferAnswer(served.model, served.version, request.id or request_id, parameters, outputs)
     )
     body = b"".join((head, *contents))
-    return Inferred(body, len(head) if contents else None, read.count)
+    return body, len(head) if contents else None
 
 
 def _tensors(contract: Contract, answers: Answers) -> Sequence[OutputTensor]:

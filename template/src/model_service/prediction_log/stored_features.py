@@ -1,0 +1,106 @@
+"""Which features of a row are kept in the prediction log, and in which form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from model_service.contract.contract import Contract
+from model_service.contract.rows import RowValues, RowWarning
+from model_service.contract.value_check import RefusedValueError, check_value
+from model_service.prediction_log.pseudonyms import Pseudonyms
+
+
+class TruthKeyError(Exception):
+    """A key of ground truth that cannot identify a row; says what would be right."""
+
+
+class StoredFeatures:
+    """What is kept of the rows of one contract.
+
+    `store` is all features, none, or some by name; `key` names the features that identify a row for
+    ground truth. A sensitive feature is hashed, or left out where there is no salt.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        store: Literal["all", "none"] | Sequence[str],
+        key: Sequence[str],
+        pseudonyms: Pseudonyms,
+    ) -> None:
+        names = contract.feature_names
+        kept = {"all": names, "none": ()}.get(store, store) if isinstance(store, str) else store
+        self.pseudonyms = pseudonyms
+        self._contract = contract
+        self._names = frozenset(names)
+        self._key = [(names.index(name), name) for name in key if name in names]
+        self._has_key = bool(key) and len(self._key) == len(key) and pseudonyms.can_hash
+        self._kept = [
+            (index, feature.name, feature.sensitive)
+            for index, feature in enumerate(contract.features)
+            if feature.name in kept and (pseudonyms.can_hash or not feature.sensitive)
+        ]
+        self._is_plain = len(self._kept) == len(names) and not any(s for _, _, s in self._kept)
+
+    def used(self, values: RowValues) -> dict[str, Any] | None:
+        """Return what is kept of a row as the model got it; None where that is nothing."""
+        if self._is_plain:
+            return dict(zip(self._contract.feature_names, values, strict=True))
+        of = self.pseudonyms.of
+        kept = {name: of(values[i]) if hashed else values[i] for i, name, hashed in self._kept}
+        return kept or None
+
+    def received(self, row: object) -> dict[str, Any] | None:
+        """Return what is kept of a row as it was sent.
+
+        Fields that are no features are left out: a caller who mistypes the name of a sensitive
+        feature still sends its value.
+        """
+        if not self._kept or not isinstance(row, Mapping):
+            return None
+        of = self.pseudonyms.of
+        return {
+            name: of(row[name]) if hashed else row[name]
+            for _, name, hashed in self._kept
+            if name in row
+        }
+
+    def warnings(self, warnings: Sequence[RowWarning]) -> tuple[tuple[str, str, str], ...]:
+        """Return what is kept of warnings; a name that a caller made up becomes `unknown`."""
+        return tuple(
+            (one.feature if one.feature in self._names else "unknown", one.problem, one.action)
+            for one in warnings
+        )
+
+    def key_of(self, values: RowValues) -> str | None:
+        """Return the key of a row by which ground truth may be told; None without one."""
+        if not self._has_key:
+            return None
+        return self.pseudonyms.of({name: values[index] for index, name in self._key})
+
+    def key_told(self, key: Mapping[str, Any]) -> str:
+        """Return the key that a row with these values has.
+
+        Raises:
+            TruthKeyError: it has other features than were declared, or a value of a wrong type.
+        """
+        names = [name for _, name in self._key]
+        model = self._contract.name
+        if not self._has_key:
+            raise TruthKeyError(
+                f"Rows of {model} have no key: name its features in ground_truth.key of "
+                f"models/{model}/model.yaml"
+                + ("." if self.pseudonyms.can_hash else ", and set prediction_log.salt.")
+            )
+        if sorted(key) != sorted(names):
+            raise TruthKeyError(f"The key of {model} is made of {', '.join(names)}, all of them.")
+        try:
+            values = {
+                name: check_value(self._contract.feature(name), key[name], []) for name in key
+            }
+        except RefusedValueError as refusal:
+            raise TruthKeyError(refusal.fault.message) from None
+        told = self.pseudonyms.of(values)
+        assert told is not None
+        return told

@@ -1,0 +1,265 @@
+"""Answered requests on their way into the prediction log: a bounded queue and one thread.
+
+The event loop only appends. What happens to the log (a full disk, a database that is down) delays
+and fails no answer: rows wait, and when no more fit they are dropped and counted.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from model_service.contract.rows import ReadRows
+from model_service.hooks import Hooks
+from model_service.model_settings import ModelSettingsError, read_model_settings
+from model_service.prediction_log.pseudonyms import Pseudonyms, read_pseudonyms
+from model_service.prediction_log.records import LoggedRow
+from model_service.prediction_log.store import StoreError, open_store
+from model_service.prediction_log.stored_features import StoredFeatures
+from model_service.registry.loaded_version import LoadedVersion
+from model_service.repository import Repository
+from model_service.serving.logs import LogWriter, notice_line
+from model_service.serving.metrics import Metrics
+from model_service.serving.row_answers import RowAnswer, RowRefused
+from model_service.settings import Settings
+
+SECONDS_BETWEEN_WRITES = 0.5
+LONGEST_BACK_OFF = 30.0
+MOST_BYTES = 128 * 1024 * 1024
+"""Of the bodies that wait, beside the limit of rows."""
+ROWS_A_BATCH = 4_000
+ROWS_A_BREATH = 50
+"""Rows that are made ready at once; then the event loop gets its turn."""
+SECONDS_A_BREATH = 0.0002
+
+
+class AnsweredRequest(msgspec.Struct, gc=False):
+    """A request with at least one answer.
+
+    `sent` is its body, or its rows where they came otherwise. `rows` stand in the order of the
+    request; `shadow_of` names for each the prediction that the caller got, where these answers are
+    a shadow's.
+    """
+
+    loaded: LoadedVersion
+    alias: str | None
+    request_id: str
+    entity: str | None
+    sent: bytes | Sequence[object]
+    read: ReadRows
+    rows: Sequence[RowAnswer | RowRefused | None]
+    at: float
+    seconds: float
+    shadow_of: Sequence[str | None] | None = None
+
+
+class PredictionRecorder:
+    """Takes answered requests, and writes their rows at least once a second.
+
+    `written` and `dropped` count rows, `failures` the writes that failed and were tried again.
+    """
+
+    def __init__(
+        self, settings: Settings, repository: Repository, log: LogWriter, hooks: Hooks
+    ) -> None:
+        self.written = 0
+        self.dropped = 0
+        self.failures = 0
+        self._settings = settings
+        self._repository = repository
+        self._log = log
+        self._hooks = hooks
+        place = "" if settings.server.stub else settings.stores.prediction_log
+        self._store = open_store(place, repository.root) if place else None
+        self._is_on = self._store is not None or hooks.wants("on_prediction")
+        self._waiting: deque[AnsweredRequest] = deque()
+        self._appending = threading.Lock()
+        self._most_rows = settings.prediction_log.queue_rows
+        self._rows_in = self._rows_out = 0
+        self._bytes_in = self._bytes_out = 0
+        self._unwritten: list[LoggedRow] = []
+        self._next_try = 0.0
+        self._back_off = 0.0
+        self._pseudonyms: Pseudonyms | None = None
+        self._stored: weakref.WeakKeyDictionary[LoadedVersion, StoredFeatures] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def mirror_to(self, metrics: Metrics) -> None:
+        """Let the metrics tell what becomes of rows."""
+        metrics.mirror("prediction_log_rows", lambda: self.written, "written")
+        metrics.mirror("prediction_log_rows", lambda: self.dropped, "dropped")
+        metrics.mirror("prediction_log_failures", lambda: self.failures)
+
+    def _waiting_rows(self) -> int:
+        return self._rows_in - self._rows_out + len(self._unwritten)
+
+    def append(self, request: AnsweredRequest) -> None:
+        """Take a request to be written soon; never waits for the log."""
+        if not self._is_on:
+            return
+        count = request.read.count
+        size = len(request.sent)
+        with self._appending:
+            rows = self._rows_in - self._rows_out + count
+            if rows > self._most_rows or self._bytes_in - self._bytes_out + size > MOST_BYTES:
+                self.dropped += count
+                return
+            self._rows_in += count
+            self._bytes_in += size
+            self._waiting.append(request)
+
+    def start(self) -> None:
+        """Begin to write."""
+        if self._is_on and self._thread is None:
+            self._stopping.clear()
+            self._thread = threading.Thread(target=self._loop, name="prediction log", daemon=True)
+            self._thread.start()
+
+    def stop(self, seconds: float = 5.0) -> None:
+        """Write what is left, for at most `seconds`; what cannot be written is counted as lost."""
+        if self._thread is None:
+            return
+        self._stopping.set()
+        self._thread.join(seconds)
+        self._thread = None
+        lost = self._waiting_rows()
+        if lost:
+            self._tell("ERROR", f"{lost} rows of the prediction log are lost")
+            self.dropped += lost
+
+    def _loop(self) -> None:
+        while not self._stopping.wait(SECONDS_BETWEEN_WRITES):
+            self._write_waiting()
+        self._next_try = 0.0
+        self._write_waiting()
+        if self._store is not None:
+            self._store.close()
+
+    def _write_waiting(self) -> None:
+        """Write batch after batch until nothing waits, or the log refuses."""
+        while time.monotonic() >= self._next_try:
+            try:
+                self._unwritten = self._unwritten or self._batch()
+                if not self._unwritten:
+                    return
+                self.written += self._append_to_store(self._unwritten)
+            except StoreError as error:
+                self._wait_longer(error)
+                return
+            self._hooks.offer("on_prediction", self._unwritten)
+            self._unwritten = []
+            if self._back_off:
+                self._back_off = 0.0
+                self._tell("INFO", "the prediction log is written again")
+
+    def _wait_longer(self, error: StoreError) -> None:
+        self.failures += 1
+        if not self._back_off:
+            self._tell("ERROR", f"the prediction log is not written, and tried again: {error}")
+        self._back_off = min(max(2 * self._back_off, SECONDS_BETWEEN_WRITES), LONGEST_BACK_OFF)
+        self._next_try = time.monotonic() + self._back_off
+
+    def _batch(self) -> list[LoggedRow]:
+        """Make the rows of the next transaction of what waits."""
+        if self._pseudonyms is None:
+            log = self._settings.prediction_log
+            place = self._settings.stores.prediction_log
+            self._pseudonyms = read_pseudonyms(log.salt, place, self._repository.root)
+        batch: list[LoggedRow] = []
+        breath = ROWS_A_BREATH
+        while self._waiting and len(batch) < ROWS_A_BATCH:
+            request = self._waiting.popleft()
+            try:
+                stored = self._stored_features(request.loaded, self._pseudonyms)
+                batch.extend(logged_rows(request, stored))
+            except Exception as error:  # noqa: BLE001 - the log goes on whatever one request holds
+                self.dropped += request.read.count
+                self._tell("ERROR", f"a request could not be logged: {type(error).__name__}")
+            self._rows_out += request.read.count
+            self._bytes_out += len(request.sent)
+            if len(batch) >= breath:
+                breath = len(batch) + ROWS_A_BREATH
+                time.sleep(SECONDS_A_BREATH)
+        return batch
+
+    def _append_to_store(self, rows: list[LoggedRow]) -> int:
+        """Write rows and return how many; one that the database refuses for what it holds costs
+        no other."""
+        if self._store is None:
+            return 0
+        try:
+            self._store.append(rows)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the rest must not wait for it for ever
+            if len(rows) > 1:
+                middle = len(rows) // 2
+                return self._append_to_store(rows[:middle]) + self._append_to_store(rows[middle:])
+            self.dropped += 1
+            self._tell("ERROR", f"a row could not be logged: {type(error).__name__}")
+            return 0
+        return len(rows)
+
+    def _stored_features(self, loaded: LoadedVersion, pseudonyms: Pseudonyms) -> StoredFeatures:
+        stored = self._stored.get(loaded)
+        if stored is None:
+            store = self._settings.prediction_log.store_features
+            key = self._key_features(loaded.model)
+            stored = StoredFeatures(loaded.contract, store, key, pseudonyms)
+            self._stored[loaded] = stored
+        return stored
+
+    def _key_features(self, model: str) -> Sequence[str]:
+        try:
+            return read_model_settings(self._repository, model).ground_truth.key
+        except ModelSettingsError as error:
+            self._tell("ERROR", str(error))
+            return ()
+
+    def _tell(self, severity: str, text: str) -> None:
+        self._log.append(notice_line(severity, text))
+
+
+def logged_rows(request: AnsweredRequest, stored: StoredFeatures) -> Iterator[LoggedRow]:
+    """Yield what is kept of each row that has an answer."""
+    loaded, read = request.loaded, request.read
+    entity = stored.pseudonyms.of(request.entity)
+    sent = _sent(request) if read.warnings else {}
+    for values, position in zip(read.values, read.positions, strict=True):
+        answer = request.rows[position]
+        if not isinstance(answer, RowAnswer):
+            continue
+        used = stored.used(values)
+        shares = answer.probabilities
+        yield LoggedRow(
+            prediction_id=answer.prediction_id,
+            request_id=request.request_id,
+            at=request.at,
+            model=loaded.model,
+            version=loaded.version,
+            alias=request.alias,
+            entity=entity,
+            received=stored.received(sent[position]) if position in sent else used,
+            used=used,
+            warnings=stored.warnings(answer.warnings) if answer.warnings else (),
+            value=answer.value,
+            probabilities=None if shares is msgspec.UNSET else shares,
+            seconds=request.seconds,
+            key=stored.key_of(values),
+            shadow_of=request.shadow_of[position] if request.shadow_of else None,
+        )
+
+
+def _sent(request: AnsweredRequest) -> dict[int, object]:
+    """Return the rows that a policy touched, as they were sent."""
+    if isinstance(request.sent, bytes):
+        return request.loaded.reader.rows_as_sent(request.sent, request.read.warnings)
+    return {position: request.sent[position] for position in request.read.warnings}
