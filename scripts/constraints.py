@@ -35,7 +35,15 @@ def main() -> None:
         service = Path(folder) / "service"
         copier.run_copy(str(ROOT), service, defaults=True, quiet=True, vcs_ref="HEAD")
         pyproject = service / "pyproject.toml"
-        needs = [str(pyproject), "--extra", "train", "--group", f"{pyproject}:dev"]
+        needs = [
+            str(pyproject),
+            "--extra",
+            "train",
+            "--extra",
+            "postgresql",
+            "--group",
+            f"{pyproject}:dev",
+        ]
         resolve(CONSTRAINTS, "--upgrade", *needs)
         needs += ["--constraint", str(CONSTRAINTS), str(ROOT / "requirements.in")]
         resolve(ROOT / "requirements.txt", "--upgrade", *needs)

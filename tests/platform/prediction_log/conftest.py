@@ -8,12 +8,23 @@ from pathlib import Path
 import pytest
 
 from model_service.prediction_log.store import PredictionStore, open_store
+from tests.platform.postgresql_server import PostgresqlServer, postgresql_server
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> str:
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A PostgreSQL server."""
+    with postgresql_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where an empty prediction log is."""
-    return str(tmp_path / "log")
+    if request.param == "sqlite":
+        return str(tmp_path / "log")
+    server: PostgresqlServer = request.getfixturevalue("postgresql")
+    return server.new_log()
 
 
 @pytest.fixture

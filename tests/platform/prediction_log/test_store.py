@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from model_service.prediction_log.database import SCHEMA_VERSION
 from model_service.prediction_log.records import GroundTruth, LoggedCounts
-from model_service.prediction_log.store import ROWS_AT_ONCE, PredictionStore
+from model_service.prediction_log.store import (
+    ROWS_AT_ONCE,
+    PredictionStore,
+    StoreError,
+    open_store,
+)
 from tests.platform.prediction_log.logged import logged
 
 ALWAYS = (0.0, 1e12)
@@ -200,3 +208,51 @@ def test_the_oldest_rows_go_when_there_is_no_more_room(store: PredictionStore) -
     left = [row.at for row in store.rows("churn", None, *ALWAYS)]
     assert len(left) == 5000 - deleted
     assert min(left) == 1000.0 + deleted
+
+
+def _append_batches(place: str, root: Path, worker: int) -> None:
+    store = open_store(place, root)
+    for batch in range(10):
+        numbers = range(batch * 20, batch * 20 + 20)
+        store.append([logged(n, prediction_id=f"{worker}-{n}") for n in numbers])
+        store.add_counts([counts(60 * batch, str(worker))])
+    store.close()
+
+
+def test_several_processes_begin_and_write_at_once(place: str, tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        pool.starmap(_append_batches, [(place, tmp_path, worker) for worker in range(4)])
+
+    store = open_store(place, tmp_path)
+    assert len({row.prediction_id for row in store.rows("churn", "1", *ALWAYS)}) == 800
+    assert len(list(store.counts("churn", "1", *ALWAYS))) == 40
+    store.close()
+
+
+def test_what_a_newer_version_wrote_is_left_alone(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from model_service.prediction_log import postgresql_database, sqlite_database
+
+    for module in (sqlite_database, postgresql_database):
+        monkeypatch.setattr(module, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
+    newer = open_store(place, tmp_path)
+    newer.append([logged(1)])
+    newer.close()
+    monkeypatch.undo()
+
+    older = open_store(place, tmp_path)
+    with pytest.raises(StoreError, match="newer version of this service"):
+        older.append([logged(2)])
+
+
+def test_a_place_that_cannot_be_reached_is_named_without_its_password(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place, named in (
+        ("file", str(tmp_path / "file")),
+        ("postgresql://anna:geheim@127.0.0.1:1/log", "127.0.0.1/log"),
+    ):
+        with pytest.raises(StoreError, match=r"^The prediction log .* fails") as refused:
+            open_store(place, tmp_path).find("p-1")
+        assert named in str(refused.value)
+        assert "geheim" not in str(refused.value)

@@ -17,6 +17,7 @@ import pytest
 from model_service.prediction_log.records import LoggedRow
 from model_service.prediction_log.store import PredictionStore, open_store
 from model_service.registry.traffic import canary, shadow
+from tests.platform.postgresql_server import postgresql_server
 from tests.platform.serving.server_process import ServerProcess, stub_server
 
 SERVICE = Path(__file__).with_name("logging_service.py")
@@ -303,3 +304,21 @@ def test_a_full_disk_delays_no_answer_and_is_written_to_again_once_there_is_room
         store.close()
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_database_that_is_down_delays_no_answer_and_gets_what_it_missed(tmp_path: Path) -> None:
+    with postgresql_server() as database:
+        place = database.new_log()
+        with stub_server(tmp_path, stores={"prediction_log": place}) as server:
+            ids = [ask(server, ROW)["rows"][0]["prediction_id"]]
+            written = 'prediction_log_rows_total{result="written"}'
+            wait_for(lambda: metric(server, written) == 1, "the first row is written")
+            database.stop()
+            ids += [ask(server, ROW)["rows"][0]["prediction_id"] for _ in range(50)]
+            wait_for(lambda: metric(server, "prediction_log_failures_total") > 0, "a write fails")
+            assert server.client.get("/readyz").status_code == 200
+            database.start()
+            wait_for(lambda: metric(server, written) == 51, "what waited is written")
+        store = open_store(place, tmp_path)
+        assert {row.prediction_id for row in store.rows("sums", None, *ALWAYS)} == set(ids)
+        store.close()

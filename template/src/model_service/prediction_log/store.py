@@ -33,10 +33,18 @@ _decode = msgspec.json.Decoder().decode
 
 
 def open_store(place: str, root: Path) -> PredictionStore:
-    """Return the store in the folder `place`, relative to `root`.
+    """Return the store at `place`: a `postgresql://` URL, or a folder relative to `root`.
 
     Nothing is opened yet: what is wrong with the place is said when it is used.
+
+    Raises:
+        StoreError: what PostgreSQL needs is not installed.
     """
+    if place.startswith(("postgresql://", "postgres://")):
+        # An extra: only who has such a log needs its driver.
+        from model_service.prediction_log.postgresql_database import PostgresqlDatabase
+
+        return PredictionStore(PostgresqlDatabase(place))
     return PredictionStore(SqliteDatabase(root / place))
 
 

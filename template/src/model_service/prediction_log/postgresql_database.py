@@ -1,0 +1,147 @@
+"""The prediction log in PostgreSQL: for a service on several machines."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from model_service.prediction_log.database import (
+    PREDICTION_COLUMNS,
+    SCHEMA,
+    SCHEMA_VERSION,
+    Cursor,
+    Execute,
+    StoreError,
+)
+
+try:
+    import psycopg
+except ImportError as missing:
+    raise StoreError(
+        "A prediction log in PostgreSQL needs psycopg: install the extra `postgresql`, as in "
+        "`uv pip install .[postgresql]`."
+    ) from missing
+
+SCHEMA_LOCK = 7_236_011_405
+"""Of all processes that start at once, one makes the tables."""
+BYTES_BESIDE_A_ROW = 150
+"""Its header and its entries in the indexes, about."""
+_COLUMNS = ", ".join(PREDICTION_COLUMNS)
+_COPY = f"COPY arriving ({_COLUMNS}) FROM STDIN"
+_TAKE_OVER = f"""INSERT INTO predictions ({_COLUMNS}) SELECT {_COLUMNS} FROM arriving
+    ON CONFLICT (prediction_id) DO NOTHING"""  # noqa: S608
+
+
+class PostgresqlDatabase:
+    """One connection to the database of a `postgresql://` URL."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        parts = urlsplit(url)
+        self._place = f"{parts.hostname or 'the local server'}{parts.path}"  # without a password
+        self._lock = threading.RLock()
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+
+    def fetch(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
+        """Return the rows of a question, without keeping writers waiting."""
+        with self._connected() as connection:
+            return connection.execute(_own(sql), parameters).fetchall()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Execute]:
+        """Run statements that all take effect, or none."""
+        with self._connected() as connection, connection.transaction():
+
+            def run(sql: str, parameters: Sequence[Any]) -> Cursor:
+                return connection.execute(_own(sql), parameters)
+
+            yield run
+
+    def append(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Add rows of predictions in one transaction; those that are there already are left."""
+        with self._connected() as connection, connection.transaction():
+            with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+                for row in rows:
+                    copy.write_row(row)
+            connection.execute(_TAKE_OVER)
+
+    def bytes_used(self) -> int:
+        """Return about how much the rows take; PostgreSQL keeps the room of what was deleted for
+        what comes, so that the size of its files does not tell."""
+        found = self.fetch(
+            f"""SELECT (SELECT COALESCE(SUM(pg_column_size(p.*) + {BYTES_BESIDE_A_ROW}), 0)
+            FROM predictions p) + (SELECT COALESCE(SUM(pg_column_size(c.*)), 0)
+            FROM counts c)""",  # noqa: S608
+            (),
+        )
+        return int(found[0][0])
+
+    def reclaim(self) -> None:
+        """Leave that to PostgreSQL, which vacuums by itself."""
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+        with self._lock:
+            try:
+                if self._connection is None or self._connection.closed:
+                    self._connection = _connect(self._url)
+                yield self._connection
+            except psycopg.DataError:
+                raise
+            except psycopg.Error as error:
+                self.close()  # the next one who asks tries to connect again
+                reason = " ".join(str(error).split())
+                raise StoreError(f"The prediction log on {self._place} fails: {reason}") from error
+
+
+def _own(sql: str) -> Any:
+    return sql.replace("?", "%s")
+
+
+def _connect(url: str) -> psycopg.Connection[tuple[Any, ...]]:
+    connection = psycopg.connect(
+        url,
+        autocommit=True,
+        connect_timeout=5,
+        tcp_user_timeout=30_000,  # milliseconds: a network that swallows everything is an error
+        application_name="model_service",
+    )
+    try:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (SCHEMA_LOCK,))
+            for statement in SCHEMA:
+                connection.execute(
+                    statement.format(real="DOUBLE PRECISION", bytes="BYTEA").encode()
+                )
+            _check_schema(connection)
+            connection.execute(
+                "CREATE TEMP TABLE arriving (LIKE predictions) ON COMMIT DELETE ROWS"
+            )
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_schema(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+    connection.execute(
+        "INSERT INTO state VALUES ('schema', %s) ON CONFLICT DO NOTHING",
+        (b"%d" % SCHEMA_VERSION,),
+    )
+    found = connection.execute("SELECT value FROM state WHERE name = 'schema'").fetchone()
+    if found is not None and int(bytes(found[0])) > SCHEMA_VERSION:
+        raise StoreError(
+            f"The prediction log was made by a newer version of this service (schema "
+            f"{bytes(found[0]).decode()}, known here {SCHEMA_VERSION}). Update the service, or "
+            "name another database in stores.prediction_log."
+        )
