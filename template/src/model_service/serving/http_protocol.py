@@ -1,4 +1,5 @@
-"""The HTTP protocol of uvicorn, with one shape for all errors and one write for each answer."""
+"""The HTTP protocol of uvicorn, with one shape for all errors, one write for each answer, and an
+end for callers who send or read too slowly."""
 
 from __future__ import annotations
 
@@ -6,21 +7,62 @@ import asyncio
 import secrets
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from model_service.serving.problems import MEDIA_TYPE, ProblemError
 
+SECONDS_TO_ANSWER_SLOWNESS = 5.0
+"""Whoever reads the body answers 408 when its time is over; after so much more nobody waits."""
+SECONDS_TO_TAKE_AN_ANSWER = 30.0
+LARGEST_HEAD = 64 * 1024
 _HEAD = b"HTTP/1.1 "
 _INTERIM_HEAD = b"HTTP/1.1 1"
 
 
 class ProblemProtocol(HttpToolsProtocol):
-    """Answers bytes that are no HTTP request by a problem, where uvicorn answers plain text."""
+    """Answers bytes that are no HTTP request by a problem, where uvicorn answers plain text.
+
+    A request must be whole after `seconds`, and its answer be taken in time. Timers are set only
+    where bytes are missing, so that quick callers cost nothing.
+    """
+
+    def __init__(self, *, seconds: float, **given: Any) -> None:
+        super().__init__(**given)
+        self._seconds = seconds
+        self._is_reading = False
+        self._in_head = False
+        self._head_bytes = 0
+        self._unfinished: asyncio.TimerHandle | None = None
+        self._untaken: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin with a connection."""
+        """Begin with a connection; one that says nothing is ended like an idle one."""
         super().connection_made(transport)
         self.transport = _WholeAnswers(transport)  # type: ignore[assignment]
+        self._end_if_idle()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End with a connection."""
+        self._wait_no_more()
+        self.resume_writing()
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Begin with a request."""
+        super().on_message_begin()
+        self._is_reading = self._in_head = True
+        self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """Answer a request whose head is whole."""
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Take the end of a request's body."""
+        self._is_reading = False
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Finish an answer, of which a HEAD request has only the head."""
@@ -29,8 +71,11 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer and close the connection."""
+        self._refuse(ProblemError("malformed-http", f"{msg} Use an ordinary HTTP/1.1 client."))
+
+    def _refuse(self, problem: ProblemError) -> None:
+        """Answer what never becomes a request, and close the connection."""
         request_id = secrets.token_hex(8)
-        problem = ProblemError("malformed-http", f"{msg} Use an ordinary HTTP/1.1 client.")
         body = problem.encode(request_id)
         headers: list[tuple[bytes, bytes]] = [
             *self.server_state.default_headers,
@@ -40,7 +85,7 @@ class ProblemProtocol(HttpToolsProtocol):
             (b"connection", b"close"),
         ]
         lines = [b"%b: %b\r\n" % header for header in headers]
-        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n%b\r\n%b" % (b"".join(lines), body))
+        self.transport.write(STATUS_LINE[problem.status] + b"".join((*lines, b"\r\n", body)))
         self.transport.close()
 
     def data_received(self, data: bytes) -> None:
@@ -50,6 +95,63 @@ class ProblemProtocol(HttpToolsProtocol):
         except Exception:  # noqa: BLE001 - bytes of a stranger; uvicorn would only log it
             if not self.transport.is_closing():
                 self.send_400_response("Invalid HTTP request received.")
+        if not self._is_reading:
+            self._wait_no_more()
+            self._end_if_idle()
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > LARGEST_HEAD and not self.transport.is_closing():
+                self.send_400_response(f"The head is larger than {LARGEST_HEAD} bytes.")
+        if self._unfinished is None and not self.transport.is_closing():
+            self._unfinished = self.loop.call_later(self._seconds, self._is_late)
+
+    def pause_writing(self) -> None:
+        """Wait for a caller who does not take its answer, but not for ever."""
+        super().pause_writing()
+        if self._untaken is None:
+            self._untaken = self.loop.call_later(SECONDS_TO_TAKE_AN_ANSWER, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on with an answer that is being taken."""
+        super().resume_writing()
+        if self._untaken is not None:
+            self._untaken.cancel()
+            self._untaken = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End a connection on which nothing happens, an answer that is not taken included."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        super().timeout_keep_alive_handler()
+
+    def _is_late(self) -> None:
+        """End a request that is not whole in time."""
+        self._unfinished = None
+        if self.transport.is_closing():
+            return
+        if self._in_head:
+            self._refuse(ProblemError("request-timeout"))
+        elif self.cycle.response_complete:
+            self.transport.close()
+        else:
+            self._unfinished = self.loop.call_later(
+                SECONDS_TO_ANSWER_SLOWNESS, self.transport.abort
+            )
+
+    def _end_if_idle(self) -> None:
+        """Give a connection without a request the time of one that is kept alive."""
+        if self.timeout_keep_alive_task is None and (
+            self.cycle is None or self.cycle.response_complete
+        ):
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def _wait_no_more(self) -> None:
+        if self._unfinished is not None:
+            self._unfinished.cancel()
+            self._unfinished = None
 
 
 class _WholeAnswers:

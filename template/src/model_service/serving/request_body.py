@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable
 
 import msgspec
-from starlette.types import Message, Receive
+from starlette.types import Receive
 
 from model_service.serving.problems import ProblemError
 
@@ -58,14 +58,7 @@ async def read_body(receive: Receive, head: Head, limit: int, seconds: float) ->
         _check_type(head.content_type)
     if head.length is not None and len(head.length) > 5 and int(head.length) > limit:
         raise _too_large(limit)
-    message = await receive()
-    if message.get("more_body", False):
-        body = await _rest(message, receive, limit, seconds)
-    else:
-        _check_connection(message)
-        body = message.get("body", b"")
-    if len(body) > limit:
-        raise _too_large(limit)
+    body = await _whole(receive, limit, seconds)
     if head.encoding is not None:
         body = _decompressed(body, head.encoding, limit)
     if not body:
@@ -73,28 +66,25 @@ async def read_body(receive: Receive, head: Head, limit: int, seconds: float) ->
     return body
 
 
-async def _rest(message: Message, receive: Receive, limit: int, seconds: float) -> bytes:
-    body = bytearray(message.get("body", b""))
+async def _whole(receive: Receive, limit: int, seconds: float) -> bytes:
+    body = bytearray()
     try:
         async with asyncio.timeout(seconds):
-            while message.get("more_body", False):
+            while True:
                 message = await receive()
-                _check_connection(message)
+                if message["type"] == "http.disconnect":
+                    raise ClientGoneError
                 body += message.get("body", b"")
                 if len(body) > limit:
                     raise _too_large(limit)
+                if not message.get("more_body", False):
+                    return bytes(body)
     except TimeoutError:
         raise ProblemError(
             "request-timeout",
             f"The body was not whole after {seconds:g} seconds. Send it at once, or fewer rows.",
             headers=((b"connection", b"close"),),
         ) from None
-    return bytes(body)
-
-
-def _check_connection(message: Message) -> None:
-    if message["type"] == "http.disconnect":
-        raise ClientGoneError
 
 
 def _check_type(content_type: bytes) -> None:

@@ -126,7 +126,7 @@ def _config(settings: Settings, app: object, workers: int = 1) -> uvicorn.Config
         factory=workers > 1,
         workers=workers,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
-        http=ProblemProtocol,
+        http=partial(ProblemProtocol, seconds=settings.limits.seconds_per_request),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         log_config=None,
