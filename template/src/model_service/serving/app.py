@@ -18,12 +18,11 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from model_service.contract.contract import Contract
-from model_service.contract.openapi import openapi_document
 from model_service.hooks import RESULTS, load_hooks
 from model_service.repository import Repository
 from model_service.serving.api_keys import ApiKeys
-from model_service.serving.docs_page import docs_page, index_page
+from model_service.serving.docs_page import index_page
+from model_service.serving.documents import Documents
 from model_service.serving.draining import drain_before_stopping
 from model_service.serving.inference_protocol.endpoint import InferenceProtocol, is_below_root
 from model_service.serving.loaded_models import (
@@ -32,6 +31,7 @@ from model_service.serving.loaded_models import (
     VersionState,
 )
 from model_service.serving.logs import LogWriter, notice_line, request_line
+from model_service.serving.loop_watch import LoopWatch
 from model_service.serving.metrics import CONTENT_TYPE, Metrics
 from model_service.serving.predict_endpoint import (
     CHAMPION_ROUTE,
@@ -94,6 +94,7 @@ class Service(Starlette):
         self.log = LogWriter(log_stream, settings.name)
         self.is_draining = False
         self._on_loaded = on_loaded
+        self.watch: LoopWatch | None = None
         self.hooks = load_hooks(repository.root, self._tell_of_hook)
         self.recorder = PredictionRecorder(settings, repository, self.log, self.hooks)
         self.loader = VersionLoader(
@@ -137,7 +138,7 @@ class Service(Starlette):
             self.recorder,
             lambda: self.is_draining,
         )
-        self._documents = _Documents(settings)
+        self._documents = Documents(settings)
         self._door: ASGIApp = self._answer
         self.stub_door: StubDoor | None = None
         if settings.server.stub:
@@ -286,45 +287,6 @@ class Service(Starlette):
         return Response(self.metrics.exposition(), headers={"content-type": CONTENT_TYPE.decode()})
 
 
-class _Documents:
-    """The documents made from contracts: made once for each snapshot that is asked for."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._made_from: LoadedModels | None = None
-        self._page = ""
-        self._openapi = b""
-
-    def page(self, models: LoadedModels) -> str:
-        self._make(models)
-        return self._page
-
-    def openapi(self, models: LoadedModels) -> bytes:
-        self._make(models)
-        return self._openapi
-
-    def _make(self, models: LoadedModels) -> None:
-        if self._made_from is models:
-            return
-        settings = self._settings
-        document = openapi_document(
-            settings.title or settings.name,
-            contracts_of(models),
-            description=settings.description,
-            rows_limit=settings.limits.rows_per_request,
-            needs_key=bool(settings.api_keys),
-        )
-        self._openapi = msgspec.json.encode(document)
-        self._page = docs_page(settings, models)
-        self._made_from = models
-
-
-def contracts_of(models: LoadedModels) -> list[Contract]:
-    """Return the contract of each model that answers: that of its champion."""
-    champions = [model.champion for model in models.models.values()]
-    return [state.served.loaded.contract for state in champions if state and state.served]
-
-
 class _Get(Route):
     """A route for GET and HEAD."""
 
@@ -337,12 +299,16 @@ async def _lifespan(app: Service) -> AsyncIterator[None]:
     app.log.start()
     app.recorder.start()
     drain_before_stopping(app)
+    if app.watch is not None:
+        app.watch.start()
     loading = asyncio.create_task(app.load_and_follow())
     try:
         yield
     finally:
         if not loading.done():
             loading.cancel()
+        if app.watch is not None:
+            app.watch.stop()
         app.loader.close()
         if app.stub_door is not None:
             app.stub_door.close()

@@ -99,6 +99,7 @@ class Batcher:
         # A version that is no longer served ends its thread once no request holds it any more.
         weakref.finalize(self, self._thread.close)
         self._thread_is_busy = False
+        self._busy_since = 0.0
 
     @property
     def rows_held(self) -> int:
@@ -111,11 +112,14 @@ class Batcher:
         The future raises `DeadlineError` when the answer takes longer than the limit.
 
         Raises:
-            QueueFullError: too many rows wait already. A single request on its own is always taken.
+            QueueFullError: too many rows wait already, or the model hangs in a call that was given
+                up. A single request on its own is always taken.
         """
         if self._rows_held and self._rows_held + len(rows) > self._queue_rows:
             raise QueueFullError
         loop = asyncio.get_running_loop()
+        if self._thread_is_busy and loop.time() - self._busy_since > self._seconds:
+            raise QueueFullError
         waiting = _Waiting(rows, loop.create_future())
         self._rows_held += len(rows)
         self._waiting.append(waiting)
@@ -173,6 +177,7 @@ class Batcher:
         for waiting in batch:
             self._set_deadline(waiting)
         loop = asyncio.get_running_loop()
+        self._busy_since = loop.time()
 
         def work() -> None:
             started = time.perf_counter()

@@ -21,7 +21,13 @@ from model_service.serving.prediction import (
 )
 from model_service.serving.prediction_recorder import AnsweredRequest, PredictionRecorder
 from model_service.serving.problems import MEDIA_TYPE, ProblemError, RequestFault
-from model_service.serving.request_body import ClientGoneError, Head, read_body, read_head
+from model_service.serving.request_body import (
+    CLIENT_GONE,
+    ClientGoneError,
+    Head,
+    read_body,
+    read_head,
+)
 from model_service.serving.row_answers import RowAnswer, RowRefused
 from model_service.serving.shadow import Asked, Shadow
 from model_service.serving.version_loader import VersionLoader
@@ -98,6 +104,7 @@ class PredictEndpoint:
         except ProblemError as error:
             problem = error
         except ClientGoneError:
+            self._observe(target, request_id, CLIENT_GONE, started, resolved, "abandoned", None)
             return
         except Exception:  # noqa: BLE001 - the answer keeps its shape whatever happens
             _log.exception("unexpected error in a predict endpoint, request %s", request_id)
@@ -118,22 +125,7 @@ class PredictEndpoint:
         ]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-        seconds = time.perf_counter() - started
-        self._metrics.observe_http("POST", target.route, status, seconds)
-        self._log.append(
-            request_line(
-                request_id=request_id,
-                method="POST",
-                route=target.route,
-                status=status,
-                seconds=seconds,
-                model=resolved.served.model if resolved else None,
-                version=resolved.served.version if resolved else None,
-                alias=resolved.alias if resolved else None,
-                outcome=outcome,
-                rows=rows,
-            )
-        )
+        seconds = self._observe(target, request_id, status, started, resolved, outcome, rows)
         if answered is not None and resolved is not None:
             self._recorder.append(
                 AnsweredRequest(
@@ -154,6 +146,35 @@ class PredictEndpoint:
             slug = "rows-rejected" if answered is not None else problem.slug
             faults = _faults_of(answered) if answered is not None else problem.faults
             self._hooks.offer("on_rejection", _rejection(resolved, request_id, slug, faults))
+
+    def _observe(
+        self,
+        target: Target,
+        request_id: str,
+        status: int,
+        started: float,
+        resolved: Resolved | None,
+        outcome: str,
+        rows: int | None,
+    ) -> float:
+        """Count and log a request; return the seconds that it took."""
+        seconds = time.perf_counter() - started
+        self._metrics.observe_http("POST", target.route, status, seconds)
+        self._log.append(
+            request_line(
+                request_id=request_id,
+                method="POST",
+                route=target.route,
+                status=status,
+                seconds=seconds,
+                model=resolved.served.model if resolved else None,
+                version=resolved.served.version if resolved else None,
+                alias=resolved.alias if resolved else None,
+                outcome=outcome,
+                rows=rows,
+            )
+        )
+        return seconds
 
     async def _body(self, resolved: Resolved, head: Head, receive: Receive) -> bytes:
         limits = self._limits

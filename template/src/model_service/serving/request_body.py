@@ -17,6 +17,9 @@ _UTF8 = (b"utf-8", b"utf8", b"us-ascii")
 _SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z")
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
+CLIENT_GONE = 499
+"""The status in logs and metrics of a request whose caller went away: nobody was sent it."""
+
 
 class ClientGoneError(Exception):
     """The caller closed the connection before the body was whole."""

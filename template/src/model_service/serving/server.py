@@ -21,11 +21,13 @@ from uvicorn.supervisors import Multiprocess
 from model_service.registry.registry import Registry
 from model_service.registry.traffic import Traffic, read_traffic
 from model_service.repository import Repository
-from model_service.serving.app import Service, contracts_of, create_app
+from model_service.serving.app import Service, create_app
 from model_service.serving.docs_page import example_body
+from model_service.serving.documents import contracts_of
 from model_service.serving.http_protocol import ProblemProtocol
 from model_service.serving.loaded_models import LoadedModels
 from model_service.serving.logs import JsonHandler
+from model_service.serving.loop_watch import LoopWatch
 from model_service.serving.shared_numbers import SharedNumbers
 from model_service.settings import Settings
 
@@ -34,6 +36,9 @@ SECONDS_IDLE_CONNECTION = 75
 sends a request into one that is just being closed."""
 
 BACKLOG = 2048
+STUCK_SECONDS = 5.0
+STUCK_REQUESTS = 3.0
+"""A process is ended when its event loop stood still for so many times the limit of a request."""
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - only folders with a name that nobody knows are made in it
 
 
@@ -83,7 +88,7 @@ def _serve_alone(
 
     app = create_app(settings, repository, on_loaded=on_loaded)
     assert isinstance(app, Service)
-    _log_by(app)
+    _take_the_process(app)
     server = _Server(_config(settings, app))
     server.run(sockets=[listener])
     _say("Stopped.")
@@ -116,7 +121,7 @@ def _worker_app(settings: Settings, repository: Repository, numbers: Path) -> St
     """Make the app of one worker process; it is called in that process."""
     app = create_app(settings, repository, numbers=SharedNumbers(numbers))
     assert isinstance(app, Service)
-    _log_by(app)
+    _take_the_process(app)
     return app
 
 
@@ -199,8 +204,11 @@ def _url_of(listener: socket.socket) -> str:
     return f"http://{shown}:{port}"
 
 
-def _log_by(app: Service) -> None:
-    """Send what libraries log (uvicorn among them) through the app's log."""
+def _take_the_process(app: Service) -> None:
+    """Let the process be the app's: it ends when the app hangs, and what libraries log (uvicorn
+    among them) goes through the app's log."""
+    seconds = app.settings.limits.seconds_per_request
+    app.watch = LoopWatch(app.log, max(STUCK_SECONDS, STUCK_REQUESTS * seconds))
     root = logging.getLogger()
     root.handlers[:] = [JsonHandler(app.log)]
     root.setLevel(logging.INFO)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -30,6 +31,10 @@ from model_service.serving.version_source import VersionSource
 from model_service.settings import Settings
 
 Stamp = tuple[int, int, int]
+SECONDS_UNTIL_ANOTHER_TRY = 5.0
+"""After which a version is looked for again whose files could not be read: a volume may come late,
+or come back."""
+_MAY_COME_BACK = ("not_found", "missing_file", "unreadable_file")
 
 
 class VersionLoader:
@@ -59,6 +64,7 @@ class VersionLoader:
         self._recorder = recorder
         self._hooks = hooks
         self._loading = threading.Lock()
+        self._try_again_at = float("inf")
         self._stamp = _stamp(repository.traffic)
         self._settling: Stamp | None = self._stamp
         self.traffic_fault: str | None = None
@@ -72,6 +78,7 @@ class VersionLoader:
                     if state.state == "loading":
                         loaded = self._load_one(model.name, state.version)
                         self.current = self.current.replacing(model.name, loaded)
+        self._plan_another_try()
 
     def follow(self) -> bool:
         """Look whether `traffic.yaml` was changed, and serve what it says now.
@@ -82,18 +89,28 @@ class VersionLoader:
         stamp = _stamp(self._repository.traffic)
         settled = stamp == self._settling
         self._settling = stamp
-        if stamp == self._stamp or not settled:
+        changed = stamp != self._stamp and settled
+        if not changed and time.monotonic() < self._try_again_at:
             return False
-        self._stamp = stamp
+        if changed:
+            self._stamp = stamp
         try:
             self._serve_only(self._changed_traffic())
-        except (TrafficError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, what answers goes on
             self.traffic_fault = str(error)
             self._log.append(notice_line("ERROR", f"traffic.yaml is not followed: {error}"))
+            self._plan_another_try(isinstance(error, OSError))
             return False
         self.traffic_fault = None
-        self._log.append(notice_line("INFO", "traffic.yaml was changed and is followed"))
+        self._plan_another_try()
+        if changed:
+            self._log.append(notice_line("INFO", "traffic.yaml was changed and is followed"))
         return True
+
+    def _plan_another_try(self, is_due: bool = False) -> None:
+        states = [s for model in self.current.models.values() for s in model.versions.values()]
+        due = is_due or any(state.code in _MAY_COME_BACK for state in states)
+        self._try_again_at = time.monotonic() + SECONDS_UNTIL_ANOTHER_TRY if due else float("inf")
 
     def close(self) -> None:
         """Let the threads of all versions end."""
@@ -142,13 +159,19 @@ class VersionLoader:
         if state.state != "loading":
             return state
         was = before.versions.get(state.version) if before else None
-        return was if was and was.served else self._load_one(model, state.version)
+        if was and was.served:
+            return was
+        return self._load_one(model, state.version, told=was.reason if was else None)
 
-    def _load_one(self, model: str, version: str) -> VersionState:
+    def _load_one(self, model: str, version: str, told: str | None = None) -> VersionState:
+        """Load a version; that it fails is told once, not at each try."""
         try:
             served = self._serve(model, version)
         except VersionError as error:
             state = VersionState(version, "failed", str(error), error.code)
+        except OSError as error:
+            reason = f"The registry cannot be read: {error}"
+            state = VersionState(version, "failed", reason, "unreadable_file")
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the others serve
             reason = f"{type(error).__name__}: {error}"
             state = VersionState(version, "failed", reason, "unexpected")
@@ -156,8 +179,10 @@ class VersionLoader:
             self._log.append(event_line("INFO", "version ready", model=model, version=version))
             self._hooks.offer("on_load", Loaded(model, version, "ready"))
             return VersionState(version, "ready", served=served)
-        told = f"version failed to load: {state.reason}"
-        self._log.append(event_line("ERROR", told, model=model, version=version))
+        if state.reason == told:
+            return state
+        body = f"version failed to load: {state.reason}"
+        self._log.append(event_line("ERROR", body, model=model, version=version))
         self._hooks.offer("on_load", Loaded(model, version, "failed", state.reason))
         return state
 
@@ -188,10 +213,16 @@ class VersionLoader:
         )
         return {
             name: _unloaded_model(
-                self._settings, name, self._source.versions(name), traffic.models.get(name)
+                self._settings, name, self._versions(name), traffic.models.get(name)
             )
             for name in names
         }
+
+    def _versions(self, model: str) -> list[str]:
+        try:
+            return self._source.versions(model)
+        except OSError:  # each version that traffic.yaml names says so when it is loaded
+            return []
 
 
 def _unloaded_model(

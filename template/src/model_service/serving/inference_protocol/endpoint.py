@@ -31,7 +31,13 @@ from model_service.serving.metrics import Metrics
 from model_service.serving.prediction import Identifiers, outcome_of
 from model_service.serving.prediction_recorder import PredictionRecorder
 from model_service.serving.problems import ProblemError
-from model_service.serving.request_body import ClientGoneError, Head, read_body, read_head
+from model_service.serving.request_body import (
+    CLIENT_GONE,
+    ClientGoneError,
+    Head,
+    read_body,
+    read_head,
+)
 from model_service.serving.version_loader import VersionLoader
 from model_service.settings import Settings
 
@@ -142,6 +148,7 @@ class InferenceProtocol:
         except ProblemError as problem:
             answer, outcome = _refusal(problem), outcome_of(problem.slug)
         except ClientGoneError:
+            self._observe(scope["method"], route, CLIENT_GONE, "abandoned", asked, started)
             return
         except Exception:  # noqa: BLE001 - the answer keeps its shape whatever happens
             _log.exception("unexpected error below /v2, request %s", request_id)
