@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import pytest
+
 from model_service.registry.champion import load_champion
 
+pytestmark = pytest.mark.behaviour
 MODEL = load_champion("penguin_species")
 ADELIE = {
     "island": "Torgersen",

@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from model_service.handoff.outcome import UnmetError
 
 READY_SECONDS = 120
+VERSION_STATE = "model_service_version_state"
 JSON = {"content-type": "application/json"}
 
 
@@ -49,7 +52,7 @@ class RunningService:
             stdout=self._output,
             stderr=subprocess.STDOUT,
         )
-        self._port = self._wait_for_port()
+        self.port = self._wait_for_port()
 
     def ask(
         self,
@@ -61,7 +64,7 @@ class RunningService:
     ) -> Reply:
         """Send one request; `content` is sent as JSON, bytes as they are."""
         body = content if isinstance(content, bytes | None) else msgspec.json.encode(content)
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=seconds)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
         try:
             connection.request(method, path, body, JSON | dict(headers or {}))
             answer = connection.getresponse()
@@ -75,12 +78,20 @@ class RunningService:
         middle = f"/versions/{version}" if version else ""
         return self.ask("POST", f"/v1/models/{model}{middle}/predict", {"rows": rows})
 
+    def metrics(self) -> list[Sample]:
+        """Return every sample of /metrics."""
+        text = self.ask("GET", "/metrics").body.decode()
+        return [
+            sample for family in text_string_to_metric_families(text) for sample in family.samples
+        ]
+
     def wait_until_loaded(self) -> None:
         """Wait until no version is loading any more."""
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
-            models = self.ask("GET", "/v1/models").json["models"]
-            if not any(v["state"] == "loading" for model in models for v in model["versions"]):
+            # Asked of /metrics, which needs no key.
+            states = [s.labels["state"] for s in self.metrics() if s.name == VERSION_STATE]
+            if states and "loading" not in states:
                 return
             time.sleep(0.02)
         raise UnmetError(f"the service does not become ready: {self._last_words()}")

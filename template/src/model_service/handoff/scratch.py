@@ -10,7 +10,7 @@ import yaml
 
 from model_service.registry.manifest import digests_of, read_manifest, write_manifest
 from model_service.registry.registry import Registry
-from model_service.registry.traffic import ModelTraffic, Traffic
+from model_service.registry.traffic import Change, ModelTraffic, Traffic
 from model_service.repository import Repository
 
 SECOND, BROKEN = "999999998", "999999999"
@@ -22,9 +22,7 @@ def make_scratch(
 ) -> Repository:
     """Lay out a repository that serves what `traffic` says and, of each champion, a second and a
     broken version. Nothing of the real repository is written to."""
-    for path in repository.root.iterdir():
-        if path.name not in ("registry", "traffic.yaml", "prediction_log", ".git", ".venv"):
-            (folder / path.name).symlink_to(path)
+    link_repository(repository.root, folder)
     models = {}
     for model, entry in traffic.models.items():
         if entry.champion is None:
@@ -36,10 +34,18 @@ def make_scratch(
         copy_version(registry.folder(model, entry.champion), kept / SECOND)
         broken = copy_version(registry.folder(model, entry.champion), kept / BROKEN)
         change_a_byte(broken)
+        now = Change("2026-01-01T00:00:00Z", entry.champion, "handoff check")
         pinned = dict.fromkeys((*entry.pinned, SECOND, BROKEN))
-        models[model] = msgspec.structs.replace(entry, pinned=tuple(pinned), history=())
+        models[model] = msgspec.structs.replace(entry, pinned=tuple(pinned), history=(now,))
     write_traffic(folder, models)
     return Repository(folder)
+
+
+def link_repository(root: Path, folder: Path) -> None:
+    """Make links to everything of a repository but what commands write to."""
+    for path in root.iterdir():
+        if path.name not in ("registry", "traffic.yaml", "prediction_log", ".git", ".venv"):
+            (folder / path.name).symlink_to(path)
 
 
 def write_traffic(folder: Path, models: dict[str, ModelTraffic]) -> None:

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+
+from prometheus_client.samples import Sample
 
 from model_service.contract.contract import Contract
+from model_service.contract.examples import example_rows
 from model_service.contract.reading import read_contract
 from model_service.handoff.outcome import SkippedError, UnmetError
 from model_service.handoff.running_service import RunningService
@@ -162,13 +164,12 @@ class Subject:
         return [name for name in names if (self.root / name).is_file()]
 
     @cached_property
-    def scrape(self) -> str:
+    def samples(self) -> list[Sample]:
         """What /metrics of `service` says after clean, dirty and refused rows were sent."""
         for model, contract in self.contracts.items():
-            from model_service.contract.examples import example_rows
-
-            row: dict[str, Any] = dict(example_rows(contract)[0])
+            row = dict(example_rows(contract)[0])
             self.service.predict(model, [row])
+            self.service.predict(model, [3])
             for feature in contract.features:
                 self.service.predict(model, [{**row, feature.name: None}, row])
-        return self.service.ask("GET", "/metrics").body.decode()
+        return self.service.metrics()

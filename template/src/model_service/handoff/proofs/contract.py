@@ -1,1 +1,253 @@
-"""Proofs of the group: contract."""
+"""What backend sends and gets, and that it is what was agreed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import yaml
+
+from model_service.contract.compatibility import breaking_changes, raises_major
+from model_service.contract.contract import Contract, Output
+from model_service.handoff.expectation import answered_rows, check_answer
+from model_service.handoff.outcome import SkippedError, UnmetError, proves
+from model_service.handoff.running_service import Reply, RunningService
+from model_service.handoff.subject import Subject
+
+PROBLEM = "application/problem+json"
+FIELDS_OF_A_PROBLEM = {"type", "title", "status", "detail", "request_id"}
+
+
+class Consumer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One caller: what it reads of each answered row, and what it does without an answer."""
+
+    consumer: str
+    model: str
+    fields: tuple[str, ...]
+    rows_per_request: int
+    timeout_milliseconds: float
+    fallback: str
+
+
+@proves("CON-2")
+def nothing_breaks(subject: Subject) -> str:
+    """Hold each contract against the one that callers have: that of the champion."""
+    compared = 0
+    for model, contract in subject.contracts.items():
+        entry = subject.traffic.models.get(model)
+        if entry is None or entry.champion is None:
+            continue
+        released = subject.champions[model].contract
+        breaking = breaking_changes(released, contract)
+        if breaking and not raises_major(released, contract):
+            version = f"contract_version is still {contract.contract_version}"
+            raise UnmetError(f"models/{model}/contract.yaml: {breaking[0]} {version}")
+        compared += 1
+    return f"{compared} of {len(subject.contracts)} contracts have callers; none is broken"
+
+
+@proves("CON-4")
+def errors_are_as_declared(subject: Subject) -> str:
+    """Walk the document, then make each mistake that a caller can make."""
+    service = subject.service
+    document = service.ask("GET", "/openapi.json").json
+    for where, operation in _operations(document):
+        errors = {s: r for s, r in operation["responses"].items() if s[0] in "45"}
+        if not errors:
+            raise UnmetError(f"{where} declares no error")
+        for status, stated in errors.items():
+            if PROBLEM not in _resolved(document, stated).get("content", {}):
+                raise UnmetError(f"{where} declares {status} without {PROBLEM}")
+    tried = 0
+    for model in subject.contracts:
+        declared = document["paths"][f"/v1/models/{model}/predict"]["post"]["responses"]
+        for status, reply in _mistakes(subject, service, model):
+            _check_problem(reply, status, declared, model)
+            tried += 1
+    return f"{tried} mistakes are answered as declared"
+
+
+def _mistakes(subject: Subject, service: RunningService, model: str) -> Iterator[tuple[int, Reply]]:
+    path = f"/v1/models/{model}/predict"
+    too_many: dict[str, Any] = {"rows": [{}] * (subject.settings.limits.rows_per_request + 1)}
+    yield 400, service.ask("POST", path, b'{"rows": [')
+    yield 400, service.ask("POST", path, {})
+    yield 404, service.ask("POST", f"/v1/models/{model}_unheard_of/predict", {"rows": [{}]})
+    yield 405, service.ask("GET", path)
+    yield 413, service.ask("POST", path, too_many)
+    yield 415, service.ask("POST", path, b"rows", {"content-type": "text/csv"})
+    yield 422, service.ask("POST", path, {"rows": [3]})
+
+
+def _check_problem(reply: Reply, status: int, declared: dict[str, Any], model: str) -> None:
+    what = f"{model}: a mistake that should be answered with {status}"
+    if reply.status != status:
+        raise UnmetError(f"{what} is answered with {reply.status}")
+    if str(status) not in declared:
+        raise UnmetError(f"{model}: {status} is answered and not declared")
+    if reply.headers.get("content-type") != PROBLEM:
+        raise UnmetError(f"{what} comes as {reply.headers.get('content-type')}")
+    lacking = FIELDS_OF_A_PROBLEM - set(reply.json)
+    if lacking or reply.json["status"] != status:
+        raise UnmetError(f"{what} lacks {', '.join(sorted(lacking)) or 'its own status'}")
+
+
+@proves("CON-6")
+def examples_are_answered(subject: Subject) -> str:
+    """Send each documented request; before the first training the stub answers."""
+    try:
+        service = subject.service
+    except SkippedError:
+        service = subject.stub
+    return f"{_replay_examples(subject, service)} examples are answered as documented"
+
+
+def _replay_examples(subject: Subject, service: RunningService) -> int:
+    document = service.ask("GET", "/openapi.json").json
+    tried = 0
+    for model, contract in subject.contracts.items():
+        path = f"/v1/models/{model}/predict"
+        if path not in document["paths"]:
+            raise UnmetError(f"/openapi.json has no {path}")
+        operation = document["paths"][path]["post"]
+        requests = operation["requestBody"]["content"]["application/json"].get("examples", {})
+        answers = operation["responses"]["200"]["content"]["application/json"].get("examples", {})
+        if not requests:
+            raise UnmetError(f"/openapi.json has no example of a request to {model}")
+        for name, example in requests.items():
+            reply = service.ask("POST", path, example["value"])
+            _check_as_documented(contract, f"{model} {name}", reply, answers.get(name))
+            tried += 1
+    return tried
+
+
+def _check_as_documented(
+    contract: Contract, what: str, reply: Reply, documented: dict[str, Any] | None
+) -> None:
+    rows = answered_rows(reply, what)
+    if documented is None:
+        raise UnmetError(f"{what}: no answer is documented")
+    expected = documented["value"]
+    if set(reply.json) != set(expected):
+        raise UnmetError(f"{what}: the answer has {sorted(reply.json)}, not {sorted(expected)}")
+    for row, stated in zip(rows, expected["rows"], strict=True):
+        check_answer(contract, row, what)
+        if set(row) != set(stated):
+            raise UnmetError(f"{what}: a row has {sorted(row)}, not {sorted(stated)}")
+        if row["warnings"] != stated["warnings"]:
+            raise UnmetError(f"{what}: warned {row['warnings']}, documented {stated['warnings']}")
+
+
+@proves("CON-7")
+def answers_have_a_meaning(subject: Subject) -> str:
+    """Look through the output of each contract."""
+    for model, contract in subject.contracts.items():
+        lacking = next(_lacking(contract.output), None)
+        if lacking:
+            raise UnmetError(f"models/{model}/contract.yaml: output.{lacking}")
+    return f"{len(subject.contracts)} outputs say what they mean"
+
+
+def _lacking(output: Output) -> Iterator[str]:
+    if len(output.meaning.split()) < 3:
+        yield "meaning says too little"
+    if output.type == "class":
+        if output.calibrated is None:
+            yield "calibrated is not said: may callers read probabilities as frequencies?"
+        if output.thresholds and not output.decided_by:
+            yield "decided_by is not said: who may change the thresholds?"
+    else:
+        if output.unit is None:
+            yield 'unit is not said ("1" for a number without one)'
+        if output.minimum is None or output.maximum is None:
+            yield "minimum and maximum are not said"
+
+
+@proves("CON-8")
+def whatever_is_sent_is_answered(subject: Subject) -> str:
+    """Run the repository's own fuzzing, which sends what the contract allows and what it does not
+    to a real server."""
+    return run_tests(subject, "tests/test_dirty_values.py")
+
+
+def run_tests(subject: Subject, *paths: str) -> str:
+    """Run tests of the repository, and return how many passed."""
+    if not (subject.root / paths[0]).exists():
+        raise SkippedError(f"{paths[0]} is not there")
+    command = [sys.executable, "-m", "pytest", "-c", "config/pytest.ini", "--rootdir", "."]
+    ran = subject.run(*command, "-q", "-x", "-p", "no:cacheprovider", *paths)
+    if "No module named pytest" in ran.stdout:
+        raise SkippedError("pytest is not installed here")
+    lines = ran.stdout.strip().splitlines() or ["pytest said nothing"]
+    if ran.returncode:
+        failed = (line for line in lines if line.startswith(("FAILED", "ERROR")))
+        raise UnmetError(next(failed, lines[-1]))
+    return lines[-1].strip("= ")
+
+
+@proves("CON-9")
+def the_stub_answers(subject: Subject) -> str:
+    """Start the stub and send it what the real service is sent."""
+    tried = _replay_examples(subject, subject.stub)
+    return f"the stub answers {tried} examples as documented"
+
+
+@proves("CON-10")
+def consumers_can_rely_on_it(subject: Subject) -> str:
+    """Hold what is written down about each consumer against contracts, limits and promises."""
+    consumers = read_consumers(subject)
+    settings = subject.settings
+    for each in consumers:
+        if each.model not in subject.contracts:
+            raise UnmetError(f"{each.consumer}: there is no model {each.model}")
+        is_class = subject.contracts[each.model].output.type == "class"
+        known = {"prediction_id", "value", "warnings", *(["probabilities"] if is_class else [])}
+        unknown = sorted(set(each.fields) - known)
+        if unknown:
+            raise UnmetError(
+                f"{each.consumer} reads {unknown[0]}, which no row of {each.model} has"
+            )
+        if each.rows_per_request > settings.limits.rows_per_request:
+            raise UnmetError(
+                f"{each.consumer} sends {each.rows_per_request} rows; limits allow less"
+            )
+        if each.timeout_milliseconds < settings.slo.latency_milliseconds:
+            promised = settings.slo.latency_milliseconds
+            raise UnmetError(
+                f"{each.consumer} waits {each.timeout_milliseconds:g} ms; promised are {promised:g}"
+            )
+        if not each.fallback.strip():
+            raise UnmetError(f"{each.consumer} does not say what it does without an answer")
+    return f"{len(consumers)} consumers: {', '.join(each.consumer for each in consumers)}"
+
+
+def read_consumers(subject: Subject) -> list[Consumer]:
+    """Read `handoff/consumers.yaml`; there must be somebody in it."""
+    path = subject.root / "handoff" / "consumers.yaml"
+    try:
+        stated = yaml.safe_load(path.read_text(encoding="utf-8"))
+        consumers = msgspec.convert(stated or [], list[Consumer])
+    except FileNotFoundError:
+        consumers = []
+    except (yaml.YAMLError, msgspec.ValidationError) as error:
+        raise UnmetError(f"handoff/consumers.yaml: {error}") from None
+    if not consumers:
+        raise UnmetError("handoff/consumers.yaml names nobody: who calls, and relies on what?")
+    return consumers
+
+
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def _resolved(document: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in part:
+        names = part["$ref"].removeprefix("#/").split("/")
+        part = document
+        for name in names:
+            part = part[name]
+    return part

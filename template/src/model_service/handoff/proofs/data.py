@@ -1,1 +1,183 @@
-"""Proofs of the group: data."""
+"""Features: that dirty values are answered, and that serving computes what training computed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from model_service.contract.contract import Feature
+from model_service.contract.examples import example_rows
+from model_service.handoff.expectation import (
+    ABSENT,
+    answered_rows,
+    check_answer,
+    check_policy,
+    with_value,
+)
+from model_service.handoff.outcome import UnmetError, proves
+from model_service.handoff.proofs.model_tests import models_tested
+from model_service.handoff.subject import Subject
+from model_service.registry.loaded_version import LoadedVersion, ModelError
+from model_service.registry.manifest import VersionError
+from model_service.registry.profile import PROFILE, read_profile
+
+FEATURE_SHARE = 0.25
+"""Of the promised latency, for computing features of one row."""
+NEW_CATEGORY = "a category that nobody has seen"
+UNKNOWN = frozenset({"", "?", "todo", "tbd", "unknown"})
+
+
+@proves("DAT-1")
+def features_are_described(subject: Subject) -> str:
+    """Look through every feature of every contract."""
+    count = 0
+    for model, contract in subject.contracts.items():
+        for feature in contract.features:
+            lacking = next(_lacking(feature), None)
+            if lacking:
+                raise UnmetError(f"models/{model}/contract.yaml: features.{feature.name} {lacking}")
+            count += 1
+    return f"{count} features are described"
+
+
+def _lacking(feature: Feature) -> Iterator[str]:
+    if not feature.description.strip():
+        yield "has no description"
+    if feature.type in ("integer", "number", "vector"):
+        if feature.unit is None:
+            yield 'has no unit ("1" for a number without one)'
+        if feature.minimum is None and feature.maximum is None:
+            yield "has no limits"
+    if feature.type == "string" and feature.max_length is None:
+        yield "has no max_length"
+    source = feature.source
+    if source is None or source.system.casefold() in UNKNOWN:
+        yield "does not say which system it comes from"
+    elif source.owner.casefold() in UNKNOWN:
+        yield "does not say who would announce its removal"
+
+
+@proves("DAT-2")
+def new_categories_are_answered(subject: Subject) -> str:
+    """Send a category that nobody has seen for each feature that has categories."""
+    tried = 0
+    for model, contract in subject.contracts.items():
+        row: dict[str, Any] = dict(example_rows(contract)[0])
+        features = [f for f in contract.features if f.type == "category"]
+        rows = [with_value(row, f.name, NEW_CATEGORY) for f in features]
+        answers = answered_rows(
+            subject.service.predict(model, [*rows, row]), f"{model}, dirty rows"
+        )
+        for feature, answer in zip(features, answers, strict=False):
+            what = f"{model}: a new category of {feature.name}"
+            check_policy(answer, feature.name, feature.on_unknown, "unknown_category", what)
+            tried += 1
+        check_answer(contract, answers[-1], f"{model}, the clean row beside them")
+    return f"{tried} features with categories were tried"
+
+
+@proves("DAT-3")
+def missing_values_are_answered(subject: Subject) -> str:
+    """Send every feature as null, absent and (if it is text) empty."""
+    tried = 0
+    for model, contract in subject.contracts.items():
+        row: dict[str, Any] = dict(example_rows(contract)[0])
+        cases = [
+            (feature, name, with_value(row, feature.name, value))
+            for feature in contract.features
+            for name, value in (("null", None), ("absent", ABSENT), ("empty", ""))
+            if name != "empty" or feature.is_text
+        ]
+        sent = [*(case[2] for case in cases), row]
+        answers = answered_rows(subject.service.predict(model, sent), f"{model}, dirty rows")
+        for (feature, name, _), answer in zip(cases, answers, strict=False):
+            what = f"{model}: {feature.name} {name}"
+            check_policy(answer, feature.name, feature.on_missing, "missing", what)
+            tried += 1
+        check_answer(contract, answers[-1], f"{model}, the clean row beside them")
+    return f"{tried} ways to be missing were tried"
+
+
+@proves("DAT-4")
+def tests_run_the_feature_code(subject: Subject) -> str:
+    """Run the tests of each model, and see that the frozen features() was called by them."""
+    tested = models_tested(subject)
+    for model in subject.contracts:
+        if not tested.feature_calls.get(model):
+            raise UnmetError(f"no test in models/{model}/tests runs the features() that is served")
+    return tested.line
+
+
+@proves("DAT-5")
+def features_do_not_depend_on_the_batch(subject: Subject) -> str:
+    """Compute features of the golden rows together, as training does, and one by one from JSON, as
+    a request does."""
+    rows = 0
+    for model, champion in subject.champions.items():
+        raw = [golden.row for golden in champion.golden]
+        together = _features(champion, champion.reader.read_rows(raw).values)
+        for index, row in enumerate(raw):
+            body = msgspec.json.encode({"rows": [row]})
+            alone = _features(champion, champion.reader.read_body(body)[0].values)
+            for name, column in together.items():
+                if not _same(column[index : index + 1], alone[name]):
+                    raise UnmetError(f"{model}: {name} of golden row {index} differs when alone")
+            rows += 1
+    return f"features of {rows} rows are the same together and alone"
+
+
+def _features(champion: LoadedVersion, values: Any) -> dict[str, Any]:
+    try:
+        return dict(champion.features(values))
+    except ModelError as error:
+        raise UnmetError(f"{champion.model}: {error}") from None
+
+
+def _same(one: Any, other: Any) -> bool:
+    if one.dtype.kind == "f":
+        return bool(np.allclose(one, other, rtol=1e-9, atol=1e-12, equal_nan=True))
+    return bool(np.array_equal(one, other))
+
+
+@proves("DAT-6")
+def the_profile_is_kept(subject: Subject) -> str:
+    """Read the reference profile of each champion, whose digest the manifest has."""
+    for model, champion in subject.champions.items():
+        folder = subject.registry.folder(model, champion.version)
+        if PROFILE not in champion.manifest.files:
+            raise UnmetError(f"{model} {champion.version} has no reference profile")
+        try:
+            profile = read_profile(folder)
+        except (OSError, ValueError, VersionError) as error:
+            raise UnmetError(f"{folder / PROFILE} cannot be read: {error}") from None
+        lacking = sorted(set(champion.contract.feature_names) - set(profile.features))
+        if lacking:
+            raise UnmetError(f"the reference profile of {model} has no {lacking[0]}")
+    return f"{len(subject.champions)} champions have their profile"
+
+
+@proves("DAT-7")
+def features_are_cheap(subject: Subject) -> str:
+    """Time the features of single rows; whether they are there in time, backend signs."""
+    budget = subject.settings.slo.latency_milliseconds * FEATURE_SHARE / 1000
+    slowest = 0.0
+    for model, champion in subject.champions.items():
+        values = champion.reader.read_rows([golden.row for golden in champion.golden]).values
+        _features(champion, values[:1])
+        times = []
+        for value in values[:20]:
+            begun = time.perf_counter()
+            _features(champion, [value])
+            times.append(time.perf_counter() - begun)
+        median = sorted(times)[len(times) // 2]
+        slowest = max(slowest, median)
+        if median > budget:
+            raise UnmetError(
+                f"{model}: features() of one row takes {median * 1000:.1f} ms, a quarter of the "
+                f"promised latency is {budget * 1000:.1f}"
+            )
+    return f"features() of one row takes {slowest * 1000:.2f} ms of {budget * 1000:g}"

@@ -1,1 +1,69 @@
-"""Proofs of the group: operations."""
+"""That others can run it, and that it does not grow old unseen."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any
+
+import msgspec
+import yaml
+
+from model_service.handoff.outcome import UnmetError, proves
+from model_service.handoff.subject import Subject
+from model_service.model_settings import read_model_settings
+
+
+class Deprecation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An old version that callers still ask for, until the day it `ends`; `told` is when they were
+    told."""
+
+    model: str
+    version: Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]*$")]
+    ends: dt.date
+    consumers: tuple[str, ...]
+    told: dt.date
+
+
+@proves("LIF-1")
+def age_is_limited(subject: Subject) -> str:
+    """Read what each model declares, and how old its champion is."""
+    oldest = 0
+    for model, champion in subject.champions.items():
+        stated = read_model_settings(subject.repository, model)
+        for field in ("trigger", "owner"):
+            if not getattr(stated.retrain, field).strip():
+                raise UnmetError(f"models/{model}/model.yaml: retrain.{field} is empty")
+        trained = dt.date.fromisoformat(champion.manifest.created_at[:10])
+        age = (subject.today - trained).days
+        if age > stated.max_age_days:
+            raise UnmetError(
+                f"{model} {champion.version} is {age} days old, max_age_days is "
+                f"{stated.max_age_days}: train it again"
+            )
+        oldest = max(oldest, age)
+    return f"the oldest champion is {oldest} days old"
+
+
+@proves("LIF-2")
+def old_versions_end(subject: Subject) -> str:
+    """Every version that is kept for callers by its number has an end that they were told."""
+    path = subject.root / "handoff" / "deprecations.yaml"
+    stated: Any = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else []
+    try:
+        ends = {(d.model, d.version): d for d in msgspec.convert(stated or [], list[Deprecation])}
+    except msgspec.ValidationError as error:
+        raise UnmetError(f"handoff/deprecations.yaml: {error}") from None
+    kept = 0
+    for model, entry in subject.traffic.models.items():
+        for version in entry.pinned:
+            end = ends.get((model, version))
+            if end is None:
+                raise UnmetError(
+                    f"{model} {version} is pinned; handoff/deprecations.yaml has no end"
+                )
+            if end.ends < subject.today:
+                raise UnmetError(f"{model} {version} should have ended on {end.ends}; it is served")
+            if not end.consumers:
+                raise UnmetError(f"{model} {version}: whose version is it? consumers is empty")
+            kept += 1
+    return f"{kept} old versions are served, each with its end"

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from model_service.contract.examples import example_rows
 from model_service.contract.reading import read_contract
 
+pytestmark = pytest.mark.behaviour
 CONTRACT = read_contract(Path(__file__).parents[1] / "contract.yaml")
 
 
