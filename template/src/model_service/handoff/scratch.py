@@ -17,6 +17,9 @@ SECOND, BROKEN = "999999998", "999999999"
 """Versions that only the proofs know: a copy of the champion, and one with a changed byte."""
 
 
+NOT_LINKED = ("registry", "traffic.yaml", "prediction_log", "handoff", ".git", ".venv")
+
+
 def make_scratch(
     repository: Repository, registry: Registry, traffic: Traffic, folder: Path
 ) -> Repository:
@@ -44,7 +47,7 @@ def make_scratch(
 def link_repository(root: Path, folder: Path) -> None:
     """Make links to everything of a repository but what commands write to."""
     for path in root.iterdir():
-        if path.name not in ("registry", "traffic.yaml", "prediction_log", ".git", ".venv"):
+        if path.name not in NOT_LINKED:
             (folder / path.name).symlink_to(path)
 
 

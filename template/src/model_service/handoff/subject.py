@@ -18,12 +18,18 @@ from model_service.contract.examples import example_rows
 from model_service.contract.reading import read_contract
 from model_service.handoff.outcome import SkippedError, UnmetError
 from model_service.handoff.running_service import RunningService
-from model_service.handoff.scratch import make_scratch
+from model_service.handoff.scratch import link_repository, make_scratch
 from model_service.registry.loaded_version import LoadedVersion, VersionError, load_version
 from model_service.registry.registry import Registry
 from model_service.registry.traffic import Traffic, read_traffic
 from model_service.repository import Repository
 from model_service.settings import Settings, read_settings
+
+SCRATCH_STORES = {
+    "MODEL_SERVICE_STORES__REGISTRY": "registry",
+    "MODEL_SERVICE_STORES__PREDICTION_LOG": "prediction_log",
+}
+"""Proofs write beside the repository, and never into the stores of the service."""
 
 
 class Subject:
@@ -115,7 +121,9 @@ class Subject:
     @cached_property
     def stub(self) -> RunningService:
         """The service that answers without a trained model."""
-        return self.start(self.repository, "--stub", MODEL_SERVICE_STORES__PREDICTION_LOG="")
+        folder = self.folder("stub")
+        link_repository(self.root, folder)
+        return self.start(Repository(folder), "--stub")
 
     def new_scratch(self, name: str) -> Repository:
         """Lay out one more folder to run a service in."""
@@ -133,7 +141,7 @@ class Subject:
 
     def start(self, repository: Repository, *arguments: str, **settings: str) -> RunningService:
         """Start a service that is stopped at the latest when the subject is closed."""
-        settings = {"MODEL_SERVICE_STORES__REGISTRY": "registry"} | settings
+        settings = SCRATCH_STORES | settings
         service = RunningService(repository.root, *arguments, settings=settings)
         self._started.append(service)
         service.wait_until_loaded()

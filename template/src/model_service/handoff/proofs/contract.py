@@ -15,6 +15,7 @@ from model_service.handoff.expectation import answered_rows, check_answer
 from model_service.handoff.outcome import SkippedError, UnmetError, proves
 from model_service.handoff.running_service import Reply, RunningService
 from model_service.handoff.subject import Subject
+from model_service.serving.stub_callers import callers_file, read_callers
 
 PROBLEM = "application/problem+json"
 FIELDS_OF_A_PROBLEM = {"type", "title", "status", "detail", "request_id"}
@@ -236,6 +237,21 @@ def read_consumers(subject: Subject) -> list[Consumer]:
     if not consumers:
         raise UnmetError("handoff/consumers.yaml names nobody: who calls, and relies on what?")
     return consumers
+
+
+@proves("CON-11")
+def consumers_have_met_the_stub(subject: Subject) -> str:
+    """Each consumer has called the stub by its name, and has met an error; backend signs it."""
+    callers = read_callers(callers_file(subject.repository))
+    for each in read_consumers(subject):
+        caller = callers.get(each.consumer)
+        if caller is None or each.model not in caller.models:
+            raise UnmetError(
+                f"{each.consumer} has not asked the stub about {each.model}", "backend"
+            )
+        if not any(status.startswith("4") for status in caller.statuses):
+            raise UnmetError(f"{each.consumer} has met no error of the stub yet", "backend")
+    return f"{len(callers)} callers have met the stub"
 
 
 def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -109,7 +110,7 @@ def strangers_and_crowds_are_refused(subject: Subject) -> str:
                 raise UnmetError(f"{model} {what}: answered {reply.status}, not {status}")
         rows = [row] * min(CROWD_ROWS, subject.settings.limits.rows_per_request)
         body = msgspec.json.encode({"rows": rows})
-        _check_crowd(lambda: service.ask("POST", path, body, mine), model)
+        _check_crowd(partial(service.ask, "POST", path, body, mine), model)
     return "401 without a key, 429 when too many wait"
 
 
