@@ -4,7 +4,7 @@ INSTALLED := .venv/.installed
 BIN := $(CURDIR)/.venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format constraints
+.PHONY: help demo test lint format constraints locks
 
 help:  ## Show these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ lint: $(INSTALLED)  ## Check format, lint and types, of the template with the te
 	$(BIN)/mypy
 	cd template && $(BIN)/ruff format --config config/ruff.toml --check .
 	cd template && $(BIN)/ruff check --config config/ruff.toml .
-	cd template && $(BIN)/mypy --config-file config/mypy.ini src tests models
+	cd template && $(BIN)/mypy --config-file config/mypy.ini src tests models deploy
 
 format: $(INSTALLED)  ## Put all code into its format
 	$(BIN)/ruff format tests scripts benchmarks
@@ -31,6 +31,9 @@ format: $(INSTALLED)  ## Put all code into its format
 
 constraints: $(INSTALLED)  ## Resolve the newest versions: of generated services, and of these tests
 	$(BIN)/python scripts/constraints.py
+
+locks: $(INSTALLED)  ## Lock what the image installs, at the versions of the constraints
+	$(BIN)/python scripts/constraints.py --locks
 
 $(INSTALLED): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -10,9 +10,20 @@ OPTIONS: dict[str, list[Any]] = {
     "example_models": [True, False],
     "minimum_python": ["3.11", "3.12", "3.13"],
     "launch_date": ["", "2028-02-29"],
+    "deployment": [(), ("compose", "kserve"), ("kubernetes", "ray")],
 }
-ALL_ON: dict[str, Any] = {"ci": "github", "example_models": True, "launch_date": "2028-02-29"}
-ALL_OFF: dict[str, Any] = {"ci": "none", "example_models": False, "minimum_python": "3.13"}
+ALL_ON: dict[str, Any] = {
+    "ci": "github",
+    "example_models": True,
+    "launch_date": "2028-02-29",
+    "deployment": ("compose", "kubernetes", "kserve", "ray"),
+}
+ALL_OFF: dict[str, Any] = {
+    "ci": "none",
+    "example_models": False,
+    "minimum_python": "3.13",
+    "deployment": (),
+}
 
 Pair = tuple[tuple[str, Any], tuple[str, Any]]
 

@@ -7,6 +7,7 @@ import datetime as dt
 import re
 import stat
 import subprocess
+import sys
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from pathspec import PathSpec
 
 from model_service.repository import Repository
 from model_service.settings import Settings, read_settings
-from tests.render.combinations import OPTIONS, RENDERS, pairs_of, pairwise
+from tests.render.combinations import ALL_ON, OPTIONS, RENDERS, pairs_of, pairwise
 from tests.rendering import ROOT, TOOLS, tree
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def test_the_renders_try_every_pair_of_options() -> None:
     tried = set().union(*(pairs_of(answers) for answers in pairwise(OPTIONS)))
     first, second = ("ci", "none"), ("minimum_python", "3.13")
     assert (first, second) in tried
-    assert len(pairwise(OPTIONS)) < 12
+    assert len(pairwise(OPTIONS)) < 14
 
 
 def test_defaults_render_without_trust_and_without_a_word(copie: Copie) -> None:
@@ -112,7 +113,10 @@ def test_options_decide_which_files_exist(rendered: tuple[dict[str, Any], Path])
     assert ("renovate.json" in names) == (answers["ci"] != "none")
     assert (".github/workflows/ci.yml" in names) == (answers["ci"] == "github")
     assert (".gitlab-ci.yml" in names) == (answers["ci"] == "gitlab")
-    assert {"CODEOWNERS", "models/README.md", ".copier-answers.yml"} <= names
+    for target in ALL_ON["deployment"]:
+        shipped = any(name.startswith(f"deploy/{target}/") for name in names)
+        assert shipped == (target in answers["deployment"]), target
+    assert {"CODEOWNERS", "models/README.md", ".copier-answers.yml", "deploy/Dockerfile"} <= names
 
 
 def test_every_file_has_exactly_one_owner(rendered: tuple[dict[str, Any], Path]) -> None:
@@ -131,7 +135,11 @@ def test_every_file_has_exactly_one_owner(rendered: tuple[dict[str, Any], Path])
 def test_every_line_of_the_ownership_file_owns_something(
     template: Template, tmp_path: Path
 ) -> None:
-    names = [name for ci in OPTIONS["ci"] for name in tree(template.render(tmp_path / ci, ci=ci))]
+    names = [
+        name
+        for ci in OPTIONS["ci"]
+        for name in tree(template.render(tmp_path / ci, ci=ci, deployment=ALL_ON["deployment"]))
+    ]
     lists = ownership(tmp_path / "github")
     for pattern in [pattern for patterns in lists.values() for pattern in patterns]:
         assert list(PathSpec.from_lines("gitignore", [pattern]).match_files(names)), pattern
@@ -178,7 +186,7 @@ def test_titles_with_quotes_and_emoji_arrive_whole_in_every_file(render: Render,
     assert project["name"] == settings["name"]
     for name, content in tree(service).items():
         if name.endswith((".yaml", ".yml")):
-            yaml.safe_load(content)
+            list(yaml.safe_load_all(content))
         elif name.endswith(".toml"):
             tomllib.loads(content.decode())
 
@@ -239,6 +247,29 @@ def test_the_tests_of_the_template_use_the_versions_that_services_get() -> None:
     theirs = (ROOT / "template/config/constraints.txt").read_text(encoding="utf-8").splitlines()
     assert theirs
     assert not set(theirs) - set(ours)
+
+
+def test_what_the_image_installs_is_locked_at_the_versions_of_the_constraints(
+    default_service: Path,
+) -> None:
+    constraints = (default_service / "config/constraints.txt").read_text(encoding="utf-8")
+    for name in ("requirements.txt", "requirements-train.txt"):
+        text = (default_service / "deploy" / name).read_text(encoding="utf-8")
+        pins = re.findall(
+            r"^([a-z0-9-]+==\S+(?: ; .*?)?) \\\n    --hash=sha256:", text, re.MULTILINE
+        )
+        assert len(pins) > 20
+        assert len(pins) == len(re.findall(r"^\w", text, re.MULTILINE)), "a pin without a digest"
+        known = {line.split(" ;")[0] for line in constraints.splitlines()}
+        assert {pin.split(" ;")[0] for pin in pins} <= known, "run `make locks`"
+        assert "://" not in text
+    checked = subprocess.run(
+        [sys.executable, default_service / "deploy/lock.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, f"run `make locks`: {checked.stderr}"
 
 
 def test_no_file_names_a_machine(rendered: tuple[dict[str, Any], Path]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -64,6 +64,7 @@ REFUSED = [
     ("launch_date", "2027-04-31", "2027-04 has 30 days"),
     ("ci", "jenkins", "ci"),
     ("minimum_python", "3.10", "minimum_python"),
+    ("deployment", ["swarm"], "deployment"),
 ]
 
 TAKEN = [
@@ -82,12 +83,14 @@ TAKEN = [
     ("launch_date", "2027-12-31"),
     ("ci", "none"),
     ("minimum_python", "3.13"),
+    ("deployment", []),
+    ("deployment", ["kubernetes", "ray"]),
 ]
 
 
 @pytest.mark.parametrize(("question", "answer", "advice"), REFUSED)
 def test_a_bad_answer_is_refused_with_what_would_be_right(
-    render: Render, question: str, answer: str, advice: str
+    render: Render, question: str, answer: Any, advice: str
 ) -> None:
     with pytest.raises(ValueError, match=question) as refusal:
         render(**{question: answer})
@@ -95,7 +98,7 @@ def test_a_bad_answer_is_refused_with_what_would_be_right(
 
 
 @pytest.mark.parametrize(("question", "answer"), TAKEN)
-def test_a_good_answer_is_taken_and_remembered(render: Render, question: str, answer: str) -> None:
+def test_a_good_answer_is_taken_and_remembered(render: Render, question: str, answer: Any) -> None:
     service = render(**{question: answer})
     remembered = yaml.safe_load((service / ".copier-answers.yml").read_text(encoding="utf-8"))
     assert remembered[question] == answer
