@@ -11,6 +11,7 @@ from model_service.cli import (
     compare_command,
     doctor_command,
     handoff_commands,
+    import_command,
     model_commands,
     service_commands,
     traffic_commands,
@@ -34,6 +35,7 @@ app = typer.Typer(
 
 model_commands.add_to(app)
 version_commands.add_to(app)
+import_command.add_to(app)
 compare_command.add_to(app)
 traffic_commands.add_to(app)
 service_commands.add_to(app)

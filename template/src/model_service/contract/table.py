@@ -51,6 +51,14 @@ def check_table(
     `problems` is empty when all rows would have been answered by the service and every row has a
     target that the contract's output allows.
     """
+    checked = check_rows(frame, contract, reader)
+    return TableCheck(checked.read, checked.problems + _target_problems(frame, contract))
+
+
+def check_rows(
+    frame: pd.DataFrame, contract: Contract, reader: RowReader | None = None
+) -> TableCheck:
+    """Check rows against the contract, whatever their target is or whether there is one."""
     reader = reader or RowReader(contract)
     absent = [name for name in contract.feature_names if name not in frame.columns]
     problems = [
@@ -60,7 +68,6 @@ def check_table(
     ]
     read = reader.read_rows(rows_of(frame, contract))
     problems += _fault_problems(read, absent)
-    problems += _target_problems(frame, contract)
     if len(frame) == 0:
         problems.append("The data has no rows: see load().")
     return TableCheck(read, problems)

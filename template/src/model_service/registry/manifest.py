@@ -43,6 +43,13 @@ class Parity(msgspec.Struct, frozen=True):
     tolerance: float
 
 
+class ImportedFile(msgspec.Struct, frozen=True):
+    """The file (or the address at another registry) that a version was imported from."""
+
+    name: str
+    sha256: str
+
+
 class GitState(msgspec.Struct, frozen=True):
     """The commit that was trained from; `dirty` if files had changes that are in no commit."""
 
@@ -77,6 +84,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     libraries: dict[str, str]
     pickle: bool = False
     trusted_types: tuple[str, ...] = ()
+    imported: ImportedFile | None = None
     files: dict[str, str] = {}
 
 

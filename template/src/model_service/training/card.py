@@ -19,7 +19,8 @@ def card_of(contract: Contract, manifest: Manifest, words: str, golden: int) -> 
         words.strip(),
         "## How good it is",
         _held_out(contract, manifest),
-        _table(
+        manifest.metrics
+        and _table(
             ("metric", "this version", "baseline"),
             [
                 (name, f"{value:.4g}", f"{manifest.baseline[name]:.4g}")
@@ -45,6 +46,8 @@ def card_of(contract: Contract, manifest: Manifest, words: str, golden: int) -> 
 def _held_out(contract: Contract, manifest: Manifest) -> str:
     always = "the most frequent class" if contract.output.type == "class" else "the mean"
     rows = manifest.rows
+    if not manifest.metrics:
+        return f"Not known: the {rows['held_out']} rows that it was imported with had no truth."
     trained = f"trained on {rows['training']}" if "training" in rows else "fitted elsewhere"
     return f"On {rows['held_out']} held-out rows; {trained}. The baseline always answers {always}."
 
@@ -80,6 +83,7 @@ def _origin(manifest: Manifest, golden: int) -> list[tuple[str, ...]]:
         ("trained", manifest.created_at),
         ("format", f"{manifest.format}, {parity}"),
         ("golden predictions", str(golden)),
+        *([("imported from", manifest.imported.name)] if manifest.imported else []),
         ("commit", commit + dirty),
         ("data", f"sha256 {manifest.data_sha256[:16]}…, seed {manifest.seed}"),
         ("libraries", libraries),

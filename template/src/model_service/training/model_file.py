@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from model_service.registry.inputs import InputLayout
 from model_service.registry.manifest import Format, Parity
 from model_service.registry.model_format import EstimatorModel, OnnxModel, ServedModel
+from model_service.training.imported_graph import ImportedGraph
 from model_service.training.onnx_conversion import ConversionError, onnx_of
 from model_service.training.recipe import TrainingError
 
@@ -52,18 +53,21 @@ def model_file_of(
     Raises:
         TrainingError: only a pickle could carry it and none is allowed, or none agrees.
     """
+    problem = "its answers differ from the original's on held-out or dirty rows"
     try:
-        content = onnx_of(estimator, layout, has_classes)
+        content = _graph_of(estimator, layout, has_classes)
         parity = _parity(OnnxModel(content, layout), inputs, expected, has_classes)
     except ConversionError as error:
-        report(f"not ONNX: {error}")
+        problem = str(error)
     except Exception as error:  # noqa: BLE001 - whatever it is, another format is tried
-        report(f"not ONNX: it converts and does not run: {error}")
+        problem = f"it converts and does not run: {error}"
     else:
         if parity.largest_difference <= 1:
             report(f"ONNX agrees with the original on {parity.rows} rows, dirty ones among them")
             return ModelFile("onnx", content, parity)
-        report("not ONNX: its answers differ from the original's on held-out or dirty rows")
+    if isinstance(estimator, ImportedGraph):
+        raise TrainingError(f"The graph cannot be served: {problem}.")
+    report(f"not ONNX: {problem}")
     same = _parity(EstimatorModel(estimator, layout, has_classes), inputs, expected, has_classes)
     if same.largest_difference > 1:
         raise TrainingError(
@@ -72,6 +76,12 @@ def model_file_of(
             "the data before it was fitted."
         )
     return _estimator_file(estimator, same, allow_pickle, report)
+
+
+def _graph_of(estimator: Any, layout: InputLayout, has_classes: bool) -> bytes:
+    if isinstance(estimator, ImportedGraph):
+        return estimator.served(layout)
+    return onnx_of(estimator, layout, has_classes)
 
 
 def answers_of(estimator: Any, table: Any, has_classes: bool) -> NDArray[Any]:

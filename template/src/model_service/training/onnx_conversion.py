@@ -46,17 +46,18 @@ def onnx_of(estimator: Any, layout: InputLayout, has_classes: bool) -> bytes:
             problems.append(f"{type(error).__name__}: {str(error).splitlines()[0][:200]}")
             continue
         if types is columns:
-            _join_inputs(model, layout)
+            join_inputs(model, layout)
         _keep_last_output(model)
         return bytes(model.SerializeToString())
     raise ConversionError("; ".join(problems))
 
 
-def _join_inputs(model: Any, layout: InputLayout) -> None:
+def join_inputs(model: Any, layout: InputLayout) -> None:
     """Let two blocks take the place of the inputs, and rename what read the single columns."""
     from onnx import TensorProto, helper
 
     graph = model.graph
+    opset = max(known.version for known in model.opset_import if not known.domain)
     # The converter has given the columns names of its own where theirs are no identifiers.
     given = [column.name for column in graph.input]
     del graph.input[:]
@@ -80,7 +81,9 @@ def _join_inputs(model: Any, layout: InputLayout) -> None:
             continue
         node = helper.make_node("Identity", [block], columns)
         if count > 1:
-            node = helper.make_node("Split", [block], columns, axis=1, num_outputs=count)
+            # Before opset 18 as many parts as there are outputs was the default, and no attribute.
+            parts = {"num_outputs": count} if opset >= 18 else {}
+            node = helper.make_node("Split", [block], columns, axis=1, **parts)
         graph.node.insert(0, node)
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from model_service.contract.contract import Contract
 from model_service.contract.reading import read_contract
-from model_service.contract.table import check_table
+from model_service.contract.table import check_rows, check_table
 from model_service.files import write_atomically
 from model_service.registry.inputs import layout_of
+from model_service.registry.manifest import ImportedFile
 from model_service.repository import Repository, find_repository
 from model_service.training.gate import Gate
 from model_service.training.model_file import answers_of, model_file_of
@@ -72,15 +73,51 @@ def package(
         TrainingError: the rows do not fit the contract, or no format carries the estimator.
     """
     where = repository if isinstance(repository, Repository) else find_repository(repository)
-    folder = where.model_folder(name)
     if not hasattr(X, "columns") or len(X) != len(y):
         raise TrainingError(f"X must be a table with a row for each of the {len(y)} values of y.")
-    target = _target(folder, y)
-    data = X.assign(**{target: np.asarray(y)})
-    _draft(folder, data, target, X, report)
+    return package_original(
+        where,
+        Original(estimator, target=str(_name_of(y) or "target")),
+        X,
+        np.asarray(y),
+        name=name,
+        gates=gates,
+        allow_pickle=allow_pickle,
+        report=report,
+    )
+
+
+class Original(msgspec.Struct, frozen=True):
+    """A fitted estimator, what its output is called in a drafted contract, and its file if it came
+    from one."""
+
+    estimator: Any
+    target: str
+    file: ImportedFile | None = None
+
+
+def package_original(
+    where: Repository,
+    original: Original,
+    X: Any,  # noqa: N803 - what everybody calls them
+    y: Any,
+    *,
+    name: str,
+    gates: Sequence[Gate],
+    allow_pickle: bool,
+    report: Report,
+) -> TrainedVersion:
+    """Do what `package` does; `y` is None where the truth of the rows is not known."""
+    folder, estimator = where.model_folder(name), original.estimator
+    _draft(folder, original, X, y, report)
     contract = read_contract(folder / "contract.yaml")
     frozen = frozen_from(folder, contract)
-    problems = check_table(data, contract, frozen.reader).problems
+    if y is None:
+        data, checked = X, check_rows(X, contract, frozen.reader)
+    else:
+        data = X.assign(**{contract.output.name: y})
+        checked = check_table(data, contract, frozen.reader)
+    problems = checked.problems
     if problems:
         raise TrainingError("The rows do not fit the contract:\n" + "\n".join(problems))
     rows = rows_of_table(frozen, data)
@@ -98,7 +135,7 @@ def package(
         allow_pickle=allow_pickle,
         report=report,
     )
-    truth = truth_of(contract, data[target].tolist())
+    truth = [] if y is None else truth_of(contract, data[contract.output.name].tolist())
     fitted = Fitted(
         frozen=frozen,
         layout=layout,
@@ -112,37 +149,40 @@ def package(
         gates=gates,
         rows={"held_out": len(rows.raw)},
         seed=0,
-        by="package",
+        by="package" if original.file is None else "import",
+        imported=original.file,
     )
     version = write_version(where, fitted, report)
     report(f"{name} version {version.version} ({version.format}): {version.folder}")
     return version
 
 
-def _target(folder: Path, y: Any) -> str:
-    path = folder / "contract.yaml"
-    return read_contract(path).output.name if path.is_file() else str(_name_of(y) or "target")
-
-
 def _name_of(y: Any) -> Any:
     return getattr(y, "name", None)
 
 
-def _draft(folder: Path, data: Any, target: str, X: Any, report: Report) -> None:  # noqa: N803
-    folder.mkdir(parents=True, exist_ok=True)
+def _draft(folder: Path, original: Original, X: Any, y: Any, report: Report) -> None:  # noqa: N803
     path = folder / "contract.yaml"
     if not path.is_file():
         from model_service.contract.inference import draft_contract
 
-        with tempfile.TemporaryDirectory() as scratch:
-            table = Path(scratch) / "rows.csv"
-            data.to_csv(table, index=False)
-            write_atomically(path, draft_contract(table, target, folder.name).encode())
+        target = y if y is not None else _likely(original.estimator, X)
+        text = draft_contract(X.assign(**{original.target: target}), original.target, folder.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode())
         report(f"drafted {path}: read and correct it, others rely on it")
     code = folder / "features.py"
     if not code.is_file():
         names = tuple(str(column) for column in X.columns)
         write_atomically(code, RAW_FEATURES.format(names=names).encode())
+
+
+def _likely(estimator: Any, X: Any) -> Any:  # noqa: N803
+    """Return what the estimator answers, where nobody knows what was true."""
+    answers = np.asarray(estimator.predict(X))
+    if answers.ndim == 2 and len(getattr(estimator, "classes_", ())):
+        return np.asarray(estimator.classes_)[answers.argmax(axis=1)]
+    return answers.ravel() if answers.shape[-1] == 1 else list(answers)
 
 
 def _given(estimator: Any, X: Any, contract: Contract, read: Any) -> Any:  # noqa: N803
@@ -151,4 +191,5 @@ def _given(estimator: Any, X: Any, contract: Contract, read: Any) -> Any:  # noq
     fitted_on = getattr(estimator, "feature_names_in_", None)
     if fitted_on is not None and not set(map(str, fitted_on)) <= set(map(str, X.columns)):
         return read
-    return answers_of(estimator, X, contract.output.type == "class")
+    table = X if fitted_on is None else X[list(fitted_on)]
+    return answers_of(estimator, table, contract.output.type == "class")

@@ -47,6 +47,18 @@ def read_recipe(folder: Path, contract: Contract) -> Recipe:
     return Recipe(module.load, split, module.build, _gates(folder, module, contract))
 
 
+def gates_of(folder: Path, contract: Contract) -> Sequence[Gate]:
+    """Return the gates of a model's `train.py`; none if it has no such file.
+
+    Raises:
+        TrainingError: the file fails, or its gates are wrong.
+    """
+    path = folder / "train.py"
+    if not path.is_file():
+        return ()
+    return _gates(folder, _run(path, f"models_{contract.name}_train"), contract)
+
+
 def _bytes_of(path: Path) -> bytes:
     try:
         return path.read_bytes()

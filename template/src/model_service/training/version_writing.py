@@ -21,7 +21,7 @@ from model_service.registry.feature_code import FeatureCodeError, Features, feat
 from model_service.registry.golden import GoldenPrediction, write_golden
 from model_service.registry.inputs import InputError, InputLayout, check_inputs
 from model_service.registry.loaded_version import LoadedVersion, golden_of
-from model_service.registry.manifest import GateOutcome, Manifest
+from model_service.registry.manifest import GateOutcome, ImportedFile, Manifest
 from model_service.registry.model_format import load_model
 from model_service.registry.profile import profile_of, write_profile
 from model_service.registry.registry import Registry
@@ -73,7 +73,8 @@ class Frozen(msgspec.Struct, frozen=True):
 
 class Fitted(msgspec.Struct, frozen=True, kw_only=True):
     """A fitted estimator as it is served, and the rows that it is judged by; `reference` are the
-    rows that drift and the baseline are measured against."""
+    rows that drift and the baseline are measured against. Where the truth of an imported model's
+    rows is not known, `truth` is empty: nothing is measured, and no gate is held against it."""
 
     frozen: Frozen
     layout: InputLayout
@@ -88,6 +89,7 @@ class Fitted(msgspec.Struct, frozen=True, kw_only=True):
     rows: dict[str, int]
     seed: int
     by: str
+    imported: ImportedFile | None = None
 
 
 def frozen_from(folder: Path, contract: Contract) -> Frozen:
@@ -169,7 +171,8 @@ def classes_of(estimator: Any, contract: Contract) -> tuple[str, ...]:
     if set(classes) != set(contract.output.classes):
         raise TrainingError(
             f"The estimator learned the classes {', '.join(classes)}; the contract has "
-            f"{', '.join(contract.output.classes)}. Did the split leave one out of training?"
+            f"{', '.join(contract.output.classes)}. Correct output.classes, or the split "
+            "if it left one out of training."
         )
     return classes
 
@@ -226,9 +229,8 @@ def write_version(repository: Repository, fitted: Fitted, report: Report) -> Tra
     registry = Registry(repository.root / settings.stores.registry)
     draft = _manifest(repository, fitted)
     served = _served(fitted, draft, [])
-    metrics = metrics_of(contract, served.predict(fitted.held_out.read.values), fitted.truth)
-    baseline = baseline_of(contract, fitted.reference_truth, fitted.truth)
-    gates = _held_gates(fitted.gates, metrics, baseline)
+    metrics, baseline = _measured(fitted, served)
+    gates = _held_gates(fitted.gates, metrics, baseline) if fitted.truth else []
     if gates:
         words = ", ".join(f"{g.metric} {g.measured:.3g} ({g.demand})" for g in gates)
         report(f"gates met: {words}")
@@ -244,11 +246,22 @@ def write_version(repository: Repository, fitted: Fitted, report: Report) -> Tra
     return TrainedVersion(contract.name, published.version, folder, metrics, published.format)
 
 
+def _measured(fitted: Fitted, served: LoadedVersion) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the metrics of the version and of the baseline; none where no truth is known."""
+    if not fitted.truth:
+        return {}, {}
+    contract = fitted.frozen.contract
+    metrics = metrics_of(contract, served.predict(fitted.held_out.read.values), fitted.truth)
+    return metrics, baseline_of(contract, fitted.reference_truth, fitted.truth)
+
+
 def _manifest(repository: Repository, fitted: Fitted) -> Manifest:
     parts = [(fitted.held_out.raw, fitted.truth)]
     if fitted.reference is not fitted.held_out:
         parts.insert(0, (fitted.reference.raw, fitted.reference_truth))
-    data = (pair for raw, truth in parts for pair in zip(raw, truth, strict=True))
+    data = (
+        pair for raw, truth in parts for pair in zip(raw, truth or [None] * len(raw), strict=True)
+    )
     return Manifest(
         model=fitted.frozen.contract.name,
         version="",
@@ -269,6 +282,7 @@ def _manifest(repository: Repository, fitted: Fitted) -> Manifest:
         libraries=library_versions(),
         pickle=fitted.file.format == "joblib",
         trusted_types=fitted.file.trusted_types,
+        imported=fitted.imported,
     )
 
 
