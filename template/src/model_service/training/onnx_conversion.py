@@ -82,7 +82,7 @@ def join_inputs(model: Any, layout: InputLayout) -> None:
         node = helper.make_node("Identity", [block], columns)
         if count > 1:
             # Before opset 18 as many parts as there are outputs was the default, and no attribute.
-            parts = {"num_outputs": count} if opset >= 18 else {}
+            parts: dict[str, Any] = {"num_outputs": count} if opset >= 18 else {}
             node = helper.make_node("Split", [block], columns, axis=1, **parts)
         graph.node.insert(0, node)
 
