@@ -12,6 +12,7 @@ import pytest
 
 from model_service.registry.loaded_version import load_version
 from model_service.registry.manifest import read_manifest
+from model_service.registry.profile import read_profile
 from model_service.registry.registry import Registry
 from model_service.registry.traffic import read_traffic
 from model_service.training import TrainedVersion, TrainingError, train
@@ -97,12 +98,18 @@ def test_golden_predictions_have_clean_rows_and_a_dirty_one_for_each_policy(
 
 
 def test_the_profile_counts_what_training_saw(trained: TrainedVersion) -> None:
-    profile = json.loads((trained.folder / "profile.json").read_text())
-    assert profile["rows"] == 120
-    assert profile["features"]["weight"]["missing"] > 0
-    assert profile["features"]["length"]["missing"] == 0
-    assert sum(profile["features"]["length"]["counts"]) == 120
-    assert profile["features"]["colour"]["categories"] == ["green", "red"]
+    profile = read_profile(trained.folder)
+    assert profile.rows == 120
+    assert profile.features["weight"].counts.missing > 0
+    assert profile.features["length"].counts.missing == 0
+    assert sum(profile.features["length"].counts.bins) == 120
+    assert profile.features["colour"].categories == ("green", "red")
+
+
+def test_the_profile_has_answers_to_rows_that_were_held_out(trained: TrainedVersion) -> None:
+    profile = read_profile(trained.folder)
+    assert profile.score is not None
+    assert sum(profile.output.counts.bins) == sum(profile.score.counts.bins) == 40
 
 
 def test_the_card_has_the_numbers(trained: TrainedVersion) -> None:

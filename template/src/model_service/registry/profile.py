@@ -1,66 +1,100 @@
-"""The reference profile: statistics of the training data that drift is measured against."""
+"""The reference profile: statistics of the training data that drift is measured against.
+
+It holds counts, bin edges and names of categories, and no row. Of a sensitive feature it holds no
+smallest and no largest value, and of sensitive text only how long it was.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from model_service.contract.contract import Contract, Feature
-from model_service.contract.rows import ReadRows
+from model_service.contract.contract import Contract
 from model_service.files import write_atomically
 
 PROFILE = "profile.json"
-QUANTILE_BINS = 10
-CATEGORIES_KEPT = 30
+PROFILE_FORMAT = 2
+
+Measure = Literal["number", "text", "length", "distance", "none"]
+"""What of a feature is counted: the number itself, the text itself, the number of characters of
+sensitive text, the distance of a vector from the centre of training; or nothing, for a moment in
+time is never like those before it."""
+
+
+class FeatureCounts(msgspec.Struct):
+    """How often which value came: per bin or category, and what is counted apart from them.
+
+    A value that is missing, unseen or out of range is in no bin. `unseen` is an unknown category,
+    a number beyond all of training's, or a value of another type than the contract's.
+    """
+
+    bins: list[int]
+    missing: int = 0
+    unseen: int = 0
+    out_of_range: int = 0
 
 
 class FeatureProfile(msgspec.Struct, frozen=True):
-    """Counts of one feature: of bins between `edges`, or of `categories` and all others.
+    """One feature, or the output, over the rows of training.
 
-    `counts` has an entry per bin (one more than edges), or per category with the others last.
-    `missing` and `unseen` (unknown category, out of range) count the values of raw rows.
+    Bin i holds the numbers above `edges[i - 1]` and up to `edges[i]`; text has a bin for each of
+    `categories` and one for all others. `low` and `high` are the smallest and the largest number.
+    `counts.unseen` is how many values no other row had, an end of the range or a category: by Good
+    and Turing that share of fresh rows is new although nothing changed. `blocks` are the counts by
+    block of time. `centre` and `scale` are means and deviations of a vector's elements.
     """
 
-    missing: int
-    unseen: int
-    counts: tuple[int, ...]
+    measure: Measure
+    counts: FeatureCounts
     edges: tuple[float, ...] = ()
     categories: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    blocks: tuple[FeatureCounts, ...] = ()
+    centre: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+
+
+class TimeBlocks(msgspec.Struct, frozen=True):
+    """The rhythm of training: blocks of `hours` on working days, then those of weekends, in UTC.
+
+    `feature` is the one that says when a row happened; without it that is when it was answered.
+    `rows` counts the rows of training in each block.
+    """
+
+    hours: int
+    rows: tuple[int, ...]
+    feature: str | None = None
 
 
 class ReferenceProfile(msgspec.Struct, frozen=True):
-    """The features and the output over the `rows` that were trained on."""
+    """The features over the `rows` trained on, and the output over rows held out of training.
 
+    `score` is the probability of the second of two classes, or of the class that was chosen.
+    """
+
+    format: int
     rows: int
     features: dict[str, FeatureProfile]
     output: FeatureProfile
+    score: FeatureProfile | None = None
+    time: TimeBlocks | None = None
 
 
-def profile_of(
-    contract: Contract,
-    read: ReadRows,
-    columns: Mapping[str, NDArray[Any]],
-    answers: Sequence[str] | NDArray[Any],
-) -> ReferenceProfile:
-    """Return the profile of accepted training rows and of the values answered for them."""
-    problems: Counter[tuple[str, str]] = Counter(
-        (warning.feature, warning.problem) for row in read.warnings.values() for warning in row
-    )
-    features = {
-        feature.name: _feature(feature, columns[feature.name], problems)
-        for feature in contract.features
-    }
-    if contract.output.type == "class":
-        output = _of_text(np.array(answers, dtype=object))
-    else:
-        output = _of_numbers(np.asarray(answers, dtype=np.float64).ravel())
-    return ReferenceProfile(len(read.values), features, output)
+class ProfileMismatchError(Exception):
+    """A profile that these rows cannot be held against; says why, and what to do."""
+
+
+def output_names(contract: Contract) -> tuple[str, str]:
+    """Return the names under which the output and its score are counted among the features."""
+    prediction, score = "prediction", "score"
+    while prediction in contract.feature_names:
+        prediction += "_"
+    while score in contract.feature_names:
+        score += "_"
+    return prediction, score
 
 
 def write_profile(folder: Path, profile: ReferenceProfile) -> None:
@@ -69,38 +103,26 @@ def write_profile(folder: Path, profile: ReferenceProfile) -> None:
 
 
 def read_profile(folder: Path) -> ReferenceProfile:
-    """Read the profile of a version."""
-    return msgspec.json.decode((folder / PROFILE).read_bytes(), type=ReferenceProfile)
+    """Read the profile of a version.
+
+    Raises:
+        ProfileMismatchError: there is none, or it is of another format than this platform counts.
+    """
+    try:
+        content = (folder / PROFILE).read_bytes()
+        found = msgspec.json.decode(content, type=_Format).format
+        if found == PROFILE_FORMAT:
+            return msgspec.json.decode(content, type=ReferenceProfile)
+        problem = f"has format {found}, and {PROFILE_FORMAT} is counted here"
+    except FileNotFoundError:
+        problem = "is not there"
+    except msgspec.MsgspecError as error:
+        problem = f"cannot be read: {error}"
+    raise ProfileMismatchError(
+        f"profile mismatch: {folder / PROFILE} {problem}. Drift of this version is not watched; "
+        "train the model again to have it watched."
+    )
 
 
-def _feature(
-    feature: Feature, column: NDArray[Any], problems: Mapping[tuple[str, str], int]
-) -> FeatureProfile:
-    if feature.is_text:
-        profile = _of_text(column[column != ""])
-    elif feature.type == "datetime":
-        profile = _of_numbers(column[~np.isnat(column)].astype(np.float64) / 1e6)
-    else:
-        profile = _of_numbers(column.ravel())
-    missing = problems.get((feature.name, "missing"), 0)
-    unseen = problems.get((feature.name, "unknown_category"), 0)
-    unseen += problems.get((feature.name, "out_of_range"), 0)
-    return msgspec.structs.replace(profile, missing=missing, unseen=unseen)
-
-
-def _of_numbers(values: NDArray[Any]) -> FeatureProfile:
-    known = values[np.isfinite(values)]
-    if not known.size:
-        return FeatureProfile(0, 0, (0,))
-    shares = np.linspace(0, 1, QUANTILE_BINS + 1)[1:-1]
-    edges = np.unique(np.quantile(known, shares))
-    counts = np.bincount(np.searchsorted(edges, known), minlength=len(edges) + 1)
-    return FeatureProfile(0, 0, tuple(counts.tolist()), edges=tuple(edges.tolist()))
-
-
-def _of_text(values: NDArray[Any]) -> FeatureProfile:
-    common = Counter(values.tolist()).most_common()
-    kept = sorted(common[:CATEGORIES_KEPT])
-    others = sum(count for _, count in common[CATEGORIES_KEPT:])
-    counts = (*(count for _, count in kept), others)
-    return FeatureProfile(0, 0, counts, categories=tuple(str(name) for name, _ in kept))
+class _Format(msgspec.Struct):
+    format: int = 1

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from model_service.contract.contract import Contract
 from model_service.contract.rows import ReadRows, RowReader
 from model_service.contract.table import rows_of
+from model_service.drift.profiling import profile_of
 from model_service.files import write_atomically
 from model_service.registry import traffic
 from model_service.registry.feature_code import FeatureCodeError, Features, features_of
@@ -23,7 +24,7 @@ from model_service.registry.inputs import InputError, InputLayout, check_inputs
 from model_service.registry.loaded_version import LoadedVersion, golden_of
 from model_service.registry.manifest import GateOutcome, ImportedFile, Manifest
 from model_service.registry.model_format import load_model
-from model_service.registry.profile import profile_of, write_profile
+from model_service.registry.profile import write_profile
 from model_service.registry.registry import Registry
 from model_service.repository import Repository
 from model_service.settings import read_settings
@@ -342,12 +343,11 @@ def _fill(
     golden: Sequence[GoldenPrediction],
 ) -> None:
     frozen, reference = fitted.frozen, fitted.reference
-    answers = served.predict(reference.read.values).values
+    answers = served.predict(fitted.held_out.read.values)
     write_atomically(incoming / "contract.yaml", frozen.contract_source)
     write_atomically(incoming / "features.py", frozen.feature_source)
     write_atomically(incoming / fitted.file.name, fitted.file.content)
     write_golden(incoming, golden)
-    profile = profile_of(frozen.contract, reference.read, reference.columns, answers)
-    write_profile(incoming, profile)
+    write_profile(incoming, profile_of(frozen.contract, reference.read, answers))
     card = card_of(frozen.contract, manifest, frozen.card_words, len(golden))
     write_atomically(incoming / "card.md", card.encode())

@@ -1,0 +1,324 @@
+"""When a difference from the reference profile is an alarm.
+
+An alarm must be significant and material. The levels of significance follow from the one knob, the
+false alarms that a model may raise in a month, for all features and kinds together (Holm); the size
+of the window and of the training data enter as noise. What is measured for it is in the template's
+docs/benchmarks/monitoring.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from model_service.drift.counts import Counts, merge
+from model_service.registry.profile import FeatureCounts, FeatureProfile, ReferenceProfile
+
+Kind = Literal["distribution", "missing", "unseen", "out_of_range"]
+RATES: tuple[Kind, ...] = ("missing", "unseen", "out_of_range")
+MATERIAL: dict[Kind, float] = {
+    "distribution": 0.05,
+    "missing": 0.01,
+    "unseen": 0.005,
+    "out_of_range": 0.005,
+}
+"""The smallest effect that may alarm: a PSI beyond its noise, a rise of a share of the rows."""
+MERGED_WINDOWS = (1, 4, 16)
+"""A small lasting change shows in more windows together before it shows in one."""
+LOOSE_WINDOWS = 3
+FEWEST_EXPECTED = 5
+WINDOW_ROWS = 500
+WINDOWS_A_DAY = 24
+
+
+class Levels(msgspec.Struct, frozen=True):
+    """What p-value alarms: `strict` at once, over all tests of a window together; `loose`, for one
+    test, in two windows of three. `loose` holds for windows that are small beside the training
+    data; the more they share its noise, the nearer it comes to `strict` (see `loose_at`)."""
+
+    strict: float
+    loose: float
+
+    @classmethod
+    def for_budget(
+        cls, false_alarms_per_month: float, windows_per_month: float, tests: int
+    ) -> Levels:
+        """Spend half of a window's share of the budget on each of the two ways to alarm.
+
+        Of `tests` tests, the same one is below `loose` in this window and in one of the two before
+        with a chance of at most 2 * tests * loose**2.
+        """
+        budget = min(false_alarms_per_month / windows_per_month, 0.5)
+        strict = budget / 2 / len(MERGED_WINDOWS)
+        return cls(strict, math.sqrt(budget / 2 / (2 * max(tests, 1))))
+
+    def loose_at(self, shared: float) -> float:
+        """Return the loose level where windows share a part of their noise, between 0 and 1.
+
+        Two normal variables of correlation r both exceed z with a chance of about
+        P(one does)**(2 / (1 + r)).
+        """
+        return float(self.loose ** (1 + shared))
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One kind of change of one feature, over the newest `windows` together.
+
+    `effect` is the PSI less its noise, or the rise of the share of rows; `noise_limit` is what it
+    must exceed to be an alarm in this many rows. `p` is the chance of such a difference if nothing
+    changed.
+    """
+
+    feature: str
+    kind: Kind
+    effect: float
+    noise_limit: float
+    p: float
+    alarms: bool
+    windows: int = 1
+    rows: int = 0
+
+
+def windows_per_month(rows_per_day: float) -> float:
+    """Return how many windows close in a month: at 500 rows, not within an hour, at least daily."""
+    return 30 * min(WINDOWS_A_DAY, max(1.0, rows_per_day / WINDOW_ROWS))
+
+
+def examine(
+    reference: ReferenceProfile,
+    history: Sequence[Counts],
+    levels: Levels,
+    *,
+    ignored: Collection[str] = (),
+    output: tuple[str, str] = ("prediction", "score"),
+) -> list[Finding]:
+    """Hold the newest window of `history` (oldest first) against the reference.
+
+    Returns a finding for every feature and kind: of the merged windows in which it alarms, or else
+    of the newest window. `ignored` features may change; `output` are the names of the prediction
+    and its score (`registry.profile.output_names`).
+    """
+    profiles = {**reference.features, output[0]: reference.output}
+    if reference.score is not None:
+        profiles[output[1]] = reference.score
+    profiles = {name: profile for name, profile in profiles.items() if name not in ignored}
+    tests = {}
+    for windows in MERGED_WINDOWS:
+        if windows == 1 or len(history) >= windows:
+            merged = merge(history[-windows:])
+            tests[windows] = _tests(reference, profiles, merged)
+    newest = tests[1]
+    alarms: dict[_Key, int] = {}
+    for windows, made in tests.items():
+        for key in _rejected(made, levels.strict):
+            alarms.setdefault(key, windows)
+    suspects = [key for key, test in newest.items() if _is_loose(key, test, levels)]
+    before = history[-LOOSE_WINDOWS:-1] if suspects else ()
+    for made in [_tests(reference, profiles, each) for each in before]:
+        for key in suspects:
+            if _is_loose(key, made.get(key), levels):
+                alarms.setdefault(key, 1)
+    return [
+        _finding(
+            key,
+            tests[alarms.get(key, 1)].get(key, test),
+            len(newest),
+            alarms.get(key, 1),
+            levels,
+            alarms=key in alarms,
+        )
+        for key, test in newest.items()
+    ]
+
+
+class _Test(msgspec.Struct):
+    """`spread` is by how much the noise of the reference widens that of the window: 1 + n/N."""
+
+    effect: float
+    p: float
+    rows: int
+    spread: float
+    freedom: int = 0
+    share: float = 0.0
+
+    @property
+    def noise(self) -> float:
+        """What PSI has without any change: (bins - 1) * (1/n + 1/N)."""
+        return self.freedom * self.spread / max(self.rows, 1)
+
+
+_Key = tuple[str, Kind]
+
+
+def _tests(
+    reference: ReferenceProfile, profiles: dict[str, FeatureProfile], counts: Counts
+) -> dict[_Key, _Test]:
+    found: dict[_Key, _Test] = {}
+    for name, profile in profiles.items():
+        window = counts.features.get(name)
+        if window is None:
+            continue
+        training, rows = _expected(reference, profile, counts)
+        if sum(window.bins) and len(window.bins) > 1:
+            found[name, "distribution"] = _distribution(training, window)
+        if name not in reference.features:
+            continue
+        for kind in RATES:
+            was, now = getattr(training, kind), getattr(window, kind)
+            found[name, kind] = _rate(was, rows, now, counts.rows)
+    return found
+
+
+class _Expected(msgspec.Struct):
+    bins: NDArray[np.float64]
+    missing: float
+    unseen: float
+    out_of_range: float
+
+
+def _expected(
+    reference: ReferenceProfile, profile: FeatureProfile, counts: Counts
+) -> tuple[_Expected, float]:
+    """Return the reference for the hours that the window is from, and how many rows it is worth.
+
+    Blocks of time are weighted as the window has them; so weighted, they are worth the rows that
+    have the same variance (Kish's effective sample size).
+    """
+    whole = profile.counts
+    rows: float = reference.rows if profile is not reference.output else sum(whole.bins)
+    if not profile.blocks or not counts.blocks or reference.time is None:
+        bins = np.array(whole.bins, dtype=np.float64)
+        return _Expected(bins, whole.missing, whole.unseen, whole.out_of_range), rows
+    asked = sum(counts.blocks.values())
+    bins = np.zeros(len(whole.bins))
+    rates = dict.fromkeys(RATES, 0.0)
+    variance = 0.0
+    for block, in_window in counts.blocks.items():
+        known = reference.time.rows[block]
+        part: FeatureCounts = profile.blocks[block] if known else whole
+        weight = in_window / asked / (known or rows)
+        bins += weight * np.array(part.bins)
+        for kind in RATES:
+            rates[kind] += weight * getattr(part, kind)
+        variance += (in_window / asked) ** 2 / (known or rows)
+    worth = 1 / variance
+    # What one row alone has may come at any hour.
+    alone = whole.unseen - sum(block.unseen for block in profile.blocks)
+    unseen = rates["unseen"] * worth + alone * worth / rows
+    return _Expected(
+        bins * worth, rates["missing"] * worth, unseen, rates["out_of_range"] * worth
+    ), worth
+
+
+def _distribution(training: _Expected, window: FeatureCounts) -> _Test:
+    """Pearson's chi-square over bins pooled to at least 5 expected values, scaled by 1 + n/N."""
+    from scipy.special import chdtrc
+
+    was, now = training.bins, np.array(window.bins, dtype=np.float64)
+    rows, known = now.sum(), was.sum()
+    if known == 0:
+        return _Test(0.0, 1.0, int(rows), 1.0)
+    was, now = _pooled(was, now, known, rows)
+    spread = 1 + rows / known
+    if len(was) < 2:
+        return _Test(0.0, 1.0, int(rows), spread)
+    shares = (was + now) / (known + rows)
+    statistic = float((np.square(now - rows * was / known) / (rows * shares)).sum() / spread)
+    test = _Test(0.0, float(chdtrc(len(was) - 1, statistic)), int(rows), spread, len(was) - 1)
+    new, old = (now + 0.5) / (rows + len(now) / 2), (was + 0.5) / (known + len(was) / 2)
+    test.effect = float(((new - old) * np.log(new / old)).sum()) - test.noise
+    return test
+
+
+def _pooled(
+    was: NDArray[Any], now: NDArray[Any], known: float, rows: float
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Put the rarest bins together until each has at least 5 expected values."""
+    expected = (was + now) * min(rows, known) / (rows + known)
+    order = np.argsort(expected, kind="stable")
+    cumulated = np.cumsum(expected[order])
+    rare = int(np.searchsorted(expected[order], FEWEST_EXPECTED))
+    if rare and cumulated[rare - 1] < FEWEST_EXPECTED:
+        rare = min(rare + 1, len(order))
+    if rare < 2:
+        return was, now
+    kept, pool = order[rare:], order[:rare]
+    return np.append(was[kept], was[pool].sum()), np.append(now[kept], now[pool].sum())
+
+
+def _rate(was: float, known: float, now: int, rows: int) -> _Test:
+    """A one-sided test of whether a share has risen: `was` of `known` rows, `now` of `rows`.
+
+    The chance is that of the beta-binomial distribution whose share has the distribution
+    Beta(was + 1, known - was): after `was` of `known`, so many of the next `rows` (the exact
+    prediction for values beyond the largest of training, David and Nagaraja, Order Statistics).
+    """
+    share = was / known if known else 0.0
+    spread = 1 + rows / known if known else 1.0
+    effect = now / rows - share if rows else 0.0
+    # Without a rise there is nothing to be found: the test is one-sided.
+    p = _beta_binomial_tail(now, rows, was + 1, max(known - was, 1.0)) if effect > 0 else 1.0
+    return _Test(effect, p, rows, spread, share=share)
+
+
+def _beta_binomial_tail(at_least: int, rows: int, a: float, b: float) -> float:
+    """Return P(X >= at_least) of a beta-binomial distribution, summed until nothing is added."""
+    if at_least <= rows * a / (a + b):
+        return 1.0
+    first = at_least
+    log = (
+        math.lgamma(rows + 1)
+        - math.lgamma(first + 1)
+        - math.lgamma(rows - first + 1)
+        + math.lgamma(first + a)
+        + math.lgamma(rows - first + b)
+        - math.lgamma(rows + a + b)
+        + math.lgamma(a + b)
+        - math.lgamma(a)
+        - math.lgamma(b)
+    )
+    k = np.arange(first, rows, dtype=np.float64)
+    ratios = (rows - k) / (k + 1) * (k + a) / (rows - k - 1 + b)
+    return min(1.0, math.exp(log) * (1.0 + float(np.cumprod(ratios).sum())))
+
+
+def _rejected(tests: dict[_Key, _Test], level: float) -> list[_Key]:
+    """Return the material tests that Holm's procedure rejects at a level for all together."""
+    found = []
+    for place, (key, test) in enumerate(sorted(tests.items(), key=lambda item: item[1].p)):
+        if test.p > level / (len(tests) - place):
+            break
+        if test.effect >= MATERIAL[key[1]]:
+            found.append(key)
+    return found
+
+
+def _is_loose(key: _Key, test: _Test | None, levels: Levels) -> bool:
+    if test is None or test.effect < MATERIAL[key[1]]:
+        return False
+    shared = 1 - 1 / test.spread
+    return test.p <= levels.loose_at(shared)
+
+
+def _finding(
+    key: _Key, test: _Test, tests: int, windows: int, levels: Levels, *, alarms: bool
+) -> Finding:
+    limit = max(MATERIAL[key[1]], _noise_limit(test, levels.strict / tests))
+    return Finding(*key, test.effect, limit, test.p, alarms, windows, test.rows)
+
+
+def _noise_limit(test: _Test, level: float) -> float:
+    """Return the effect that is significant at a level, of a rate by an expansion of Poisson's."""
+    from scipy.special import chdtri, ndtri
+
+    if not test.rows:
+        return math.inf
+    if test.freedom:
+        return float(chdtri(test.freedom, level)) * test.spread / test.rows - test.noise
+    z, expected = -float(ndtri(level)), test.rows * test.share + 1
+    return (z * math.sqrt(expected * test.spread) + z * z / 3 * test.spread) / test.rows

@@ -1,0 +1,102 @@
+"""What is counted, that it adds up exactly, and what a profile keeps to itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from model_service.drift.counts import Counts, merge
+from model_service.registry.profile import (
+    ProfileMismatchError,
+    output_names,
+    read_profile,
+    write_profile,
+)
+from tests.platform.drift.watched_rows import World, contract
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World(size=600)
+
+
+def test_counts_of_parts_add_up_to_the_counts_of_all(world: World) -> None:
+    window = world.window(200)
+    window[3]["weight"] = -1.0
+    parts = [world.count(window[:1]), world.count(window[1:90]), world.count(window[90:])]
+    whole, again = merge(parts), world.count(window)
+    for name in ("prediction", "score"):  # answers are drawn anew for each count
+        whole.features.pop(name)
+        again.features.pop(name)
+    assert whole == again
+    assert (whole.rows, whole.refused) == (200, 1)
+    assert parts[1].rows == 89, "adding up leaves the parts as they are"
+
+
+def test_counts_survive_their_bytes(world: World) -> None:
+    counts = world.count(world.window(50))
+    counts.blocks = {3: 20, 4: 30}
+    assert Counts.decode(counts.encode()) == counts
+
+
+def test_a_value_is_in_a_bin_or_counted_apart_and_never_both(world: World) -> None:
+    window = world.window(10)
+    window[0]["income"] = None
+    window[1]["income"] = 1e9
+    window[2]["age"] = 200
+    window[3]["weight"] = 5000.0
+    for row in window[4:]:
+        row["income"] = 25.0
+    counts = world.count(window)
+    income, age, weight = (counts.features[name] for name in ("income", "age", "weight"))
+    assert (income.missing, income.unseen) == (1, 1)
+    assert age.out_of_range == 1
+    assert weight.out_of_range == 1, "a refused row says what it was refused for"
+    for name, feature in counts.features.items():
+        apart = feature.missing + feature.unseen + feature.out_of_range
+        if name != "since":
+            assert sum(feature.bins) + apart in (9, 10), name
+
+
+def test_a_moment_in_time_is_only_watched_for_being_there(world: World) -> None:
+    assert world.count(world.window(5)).features["since"].bins == []
+
+
+def test_a_profile_keeps_no_value_of_a_sensitive_feature(world: World, tmp_path: Path) -> None:
+    write_profile(tmp_path, world.reference)
+    assert b"xxxxx" not in (tmp_path / "profile.json").read_bytes()
+    assert world.reference.features["street"].low is None
+    assert read_profile(tmp_path) == world.reference
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"rows": 5, "features": {}, "output": {"missing": 0, "unseen": 0, "counts": [5]}}',
+        b"{",
+        None,
+    ],
+    ids=["older", "broken", "not there"],
+)
+def test_another_profile_is_a_mismatch_and_never_a_crash(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / "profile.json").write_bytes(content)
+    with pytest.raises(ProfileMismatchError, match=r"profile mismatch.*train the model again"):
+        read_profile(tmp_path)
+
+
+def test_the_output_never_takes_the_name_of_a_feature() -> None:
+    plain = contract()
+    renamed = msgspec.structs.replace(plain.features[0], name="prediction")
+    assert output_names(plain) == ("prediction", "score")
+    assert output_names(msgspec.structs.replace(plain, features=(renamed,))) == (
+        "prediction_",
+        "score",
+    )

@@ -1,0 +1,60 @@
+"""When a change is an alarm, and that nothing else is one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from model_service.drift.rule import Levels, examine, windows_per_month
+from tests.platform.drift.watched_rows import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LEVELS = Levels.for_budget(0.1, windows_per_month(10_000), tests=40)
+
+
+def alarms(world: World, *windows: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    findings = examine(world.reference, [world.count(window) for window in windows], LEVELS)
+    return {(found.feature, found.kind) for found in findings if found.alarms}
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World()
+
+
+def test_rows_like_those_of_training_raise_no_alarm(world: World) -> None:
+    for size in (200, 800):
+        history = [world.count(world.window(size)) for _ in range(20)]
+        for end in range(1, len(history) + 1):
+            found = examine(world.reference, history[max(0, end - 16) : end], LEVELS)
+            assert not [f for f in found if f.alarms]
+
+
+CHANGES: dict[str, tuple[str, str, Callable[[dict[str, Any]], object]]] = {
+    "half a standard deviation": ("weight", "distribution", lambda row: row["weight"] + 5),
+    "a unit": ("weight", "unseen", lambda row: row["weight"] * 2.2 + 60),
+    "frozen": ("income", "distribution", lambda _: 20.0),
+    "missing": ("region", "missing", lambda _: None),
+    "a new category": ("region", "unseen", lambda _: "centre"),
+    "refused for its range": ("weight", "out_of_range", lambda row: row["weight"] * 1000),
+    "refused for its type": ("weight", "unseen", lambda row: str(row["weight"])),
+    "clipped": ("age", "out_of_range", lambda row: row["age"] + 100),
+    "a rare value turned frequent": ("owner", "distribution", lambda _: True),
+    "longer text": ("street", "distribution", lambda row: row["street"] + "y" * 6),
+    "another picture": ("picture", "distribution", lambda row: [3.0, *row["picture"][1:]]),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_is_found_in_one_window_and_named(world: World, name: str) -> None:
+    feature, kind, change = CHANGES[name]
+    window = world.window()
+    part = window[:100] if name in ("missing", "a new category", "clipped") else window
+    for row in part:
+        row[feature] = change(row)
+    found = alarms(world, world.window(), window)
+    assert (feature, kind) in found
+    assert {feature_ for feature_, _ in found} == {feature}
