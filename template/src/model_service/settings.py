@@ -100,6 +100,11 @@ class Slo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     latency_milliseconds: Annotated[float, msgspec.Meta(gt=0)] = 100.0
     latency_share: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.99
 
+    @property
+    def latency_seconds(self) -> float:
+        """The stated latency in seconds."""
+        return self.latency_milliseconds / 1000
+
 
 class Contacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whom to ask: accounts, teams or channels; empty while unknown, which `handoff check` says."""

@@ -157,3 +157,17 @@ def test_an_answer_is_one_write_and_a_head_has_no_body(running: ServerProcess) -
         assert connection.recv(65536).startswith(b"HTTP/1.1 100")
         connection.sendall(b"{}")
         assert connection.recv(65536).startswith(b"HTTP/1.1 400")
+
+
+def test_the_objectives_are_exported_for_the_alert_rules(tmp_path: Path) -> None:
+    slo = {"availability": 0.99, "latency_milliseconds": 40, "latency_share": 0.9}
+    with stub_server(tmp_path, slo=slo) as server:
+        row = {"a": 1, "b": 2, "how": "well"}
+        assert server.client.post("/v1/models/sums/predict", json={"rows": [row]}).is_success
+        lines = server.client.get("/metrics").text.splitlines()
+    assert "model_service_slo_availability 0.99" in lines
+    assert "model_service_slo_latency_share 0.9" in lines
+    assert 'model_service_slo_latency_seconds{le="0.04"} 0.04' in lines
+    assert "model_service_draining 0.0" in lines
+    bucket = 'http_request_duration_seconds_bucket{le="0.04",method="POST"'
+    assert any(bucket in line for line in lines)

@@ -109,6 +109,8 @@ class Service(Starlette):
         self.metrics = Metrics(
             lambda: self.loader.current.statuses(),
             lambda: self.loader.traffic_fault is None,
+            lambda: self.is_draining,
+            settings.slo,
             numbers,
         )
         self.metrics.mirror("log_lines_dropped", lambda: self.log.dropped)

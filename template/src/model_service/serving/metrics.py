@@ -23,6 +23,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from model_service.serving.shared_numbers import Numbers, OwnNumbers, Row
+from model_service.settings import Slo
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "model_service_"
@@ -30,6 +31,7 @@ HTTP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
 PREDICTION_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
 STAGE_SECONDS = (0.0001, 0.0005, 0.0025, 0.01, 0.05, 0.25, 1.0, 5.0)
 
+HTTP = "http_request_duration_seconds"
 OUTCOMES = ("ok", "invalid_input", "model_error", "timeout", "shed")
 SHADOW_OUTCOMES = ("agrees", "differs", "refused", "failed", "dropped")
 STAGES = ("read", "queue", "predict", "encode")
@@ -54,7 +56,7 @@ class Family(msgspec.Struct, frozen=True):
 
 _VERSION = ("model", "version")
 FAMILIES: dict[str, Family] = {
-    "http_request_duration_seconds": Family(
+    HTTP: Family(
         "Time from the head of a request to its answer",
         ("method", "route", "status_class"),
         HTTP_SECONDS,
@@ -212,15 +214,24 @@ class _Mirrored:
 class Metrics(Collector):
     """All numbers of one app. Two apps in one process do not share any.
 
-    `statuses` and `follows_traffic` are asked at each scrape, and tell of this worker.
+    `statuses`, `follows_traffic` and `is_draining` are asked at each scrape, and tell of this
+    worker.
     """
 
     def __init__(
         self,
         statuses: Callable[[], Iterable[VersionStatus]],
         follows_traffic: Callable[[], bool],
+        is_draining: Callable[[], bool] = lambda: False,
+        slo: Slo | None = None,
         numbers: Numbers | None = None,
     ) -> None:
+        self._is_draining = is_draining
+        self._slo = slo or Slo()
+        # Alerts on slow answers ask for the bucket that ends at the stated latency.
+        bounds = tuple(sorted({*HTTP_SECONDS, self._slo.latency_seconds}))
+        http = msgspec.structs.replace(FAMILIES[HTTP], bounds=bounds)
+        self._families = {**FAMILIES, HTTP: http}
         self._numbers = numbers or OwnNumbers()
         self._statuses = statuses
         self._follows_traffic = follows_traffic
@@ -256,10 +267,9 @@ class Metrics(Collector):
         histogram = self._http.get(key)
         if histogram is None:
             labels = (method, route, f"{status // 100}xx")
-            row = self._numbers.row(
-                ("http_request_duration_seconds", labels), len(HTTP_SECONDS) + 2
-            )
-            histogram = self._http[key] = Histogram(HTTP_SECONDS, row)
+            bounds = self._families[HTTP].bounds
+            row = self._numbers.row((HTTP, labels), len(bounds) + 2)
+            histogram = self._http[key] = Histogram(bounds, row)
         histogram.observe(seconds)
 
     def answered_by(self, model: str, version: str) -> tuple[dict[str, float], float]:
@@ -278,7 +288,7 @@ class Metrics(Collector):
         by_family: dict[str, list[tuple[Sequence[str], Sequence[float]]]] = {}
         for (name, labels), row in self._numbers.totals().items():
             by_family.setdefault(name, []).append((labels, row))
-        for name, family in FAMILIES.items():
+        for name, family in self._families.items():
             if name in by_family:
                 yield _family_of(name, family, by_family[name])
         yield from self._state_families()
@@ -288,6 +298,22 @@ class Metrics(Collector):
             int(self._follows_traffic()),
         )
         yield _gauge("workers", "Processes that answer on this port", self._numbers.workers())
+        yield _gauge(
+            "draining",
+            "1 once the process was told to stop and sends callers elsewhere",
+            int(self._is_draining()),
+        )
+        # What the alert rules compare with: they are files that know no settings.
+        slo = self._slo
+        yield _gauge("slo_availability", "slo.availability of service.yaml", slo.availability)
+        yield _gauge("slo_latency_share", "slo.latency_share of service.yaml", slo.latency_share)
+        latency = GaugeMetricFamily(
+            f"{PREFIX}slo_latency_seconds",
+            "slo.latency_milliseconds of service.yaml; le is the bucket that ends there",
+            labels=["le"],
+        )
+        latency.add_metric([str(slo.latency_seconds)], slo.latency_seconds)
+        yield latency
 
     def _state_families(self) -> Iterator[Metric]:
         labels = ["model", "version"]
