@@ -25,7 +25,9 @@ RUNBOOK = ROOT / "template" / "docs" / "runbook.md"
 def rules() -> list[dict[str, Any]]:
     """Every rule of every file."""
     documents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in RULES]
-    return [rule for document in documents for group in document["groups"] for rule in group["rules"]]
+    return [
+        rule for document in documents for group in document["groups"] for rule in group["rules"]
+    ]
 
 
 def alerts() -> dict[str, dict[str, Any]]:
