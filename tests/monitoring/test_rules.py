@@ -54,7 +54,8 @@ def test_the_unit_tests_of_the_rules_hold(path: Path) -> None:
 
 
 def test_every_alert_is_seen_firing_and_seen_silent() -> None:
-    fires, silent = set(), set()
+    fires: set[str] = set()
+    silent: set[str] = set()
     for path in RULE_TESTS:
         for case in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]:
             for expected in case["alert_rule_test"]:
