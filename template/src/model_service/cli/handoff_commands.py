@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import msgspec
 import typer
 
-from model_service.cli.terminal import command_line, literal, say, say_plainly
+from model_service.cli.terminal import (
+    NOT_IN_ORDER,
+    command_line,
+    literal,
+    say,
+    say_plainly,
+    say_table,
+)
+from model_service.handoff.items import TEAM_NAMES
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from model_service.handoff.items import Item
     from model_service.handoff.report import Report
     from model_service.repository import Repository
@@ -38,6 +52,8 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="What other teams know, sign, and can rely on.")
     group.command("check", epilog=EXIT_CODES)(check)
     group.command("sign")(sign)
+    group.command("plan")(plan)
+    group.command("tickets")(tickets)
     app.add_typer(group, name="handoff", rich_help_panel="Handoff")
 
 
@@ -83,7 +99,7 @@ def sign(
 ) -> None:
     """Sign items for a team: the signature counts until the bytes that it is for change."""
     from model_service.handoff.check import today_of
-    from model_service.handoff.items import TEAM_NAMES, items_of
+    from model_service.handoff.items import items_of
     from model_service.handoff.signature import SignatureError, git, path_of
     from model_service.handoff.signature import sign as write_signature
 
@@ -99,6 +115,107 @@ def sign(
         say(f"{literal(who)} signed [bold]{item.id}[/] for {TEAM_NAMES[signing]}: {item.title}")
     file = path_of(repository, signing).relative_to(repository.root)
     say(f"Commit {file}; {command_line(f'handoff check {ids[0]}')} shows that it counts.")
+
+
+def plan(
+    context: typer.Context,
+    kind: Annotated[
+        Literal["new-service", "new-model", "new-version"], typer.Option(help="What is launched.")
+    ] = "new-service",
+    subject: Annotated[
+        str, typer.Option(metavar="NAME", help="The model that is new. Default: the service.")
+    ] = "",
+    lead: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEAM=DAYS", help="Working days until a team begins. Repeatable."),
+    ] = None,
+    holidays: Annotated[
+        str, typer.Option(metavar="DAYS", help="Such as 2026-12-24..2027-01-01,2027-04-02.")
+    ] = "",
+    today: Today = None,
+) -> None:
+    """Plan back from launch_date: who does what by when, and what blocks what."""
+    from model_service.handoff import plan as planning
+    from model_service.handoff.check import today_of
+    from model_service.settings import read_settings
+
+    repository: Repository = context.obj
+    settings = read_settings(repository, os.environ)
+    if kind != "new-service" and subject not in repository.model_names():
+        known = ", ".join(repository.model_names())
+        raise planning.PlanError(
+            f"--kind {kind} needs --subject, one of {known or 'no model yet'}."
+        )
+    file = planning.plan_file(repository, kind, subject)
+    before = planning.read_plan(file) if file.is_file() else None
+    days_off = planning.days_of(holidays) if holidays else before.holidays if before else ()
+
+    def remake(launch: dt.date | None) -> planning.Plan:
+        return planning.make_plan(
+            msgspec.structs.replace(settings, launch_date=launch),
+            kind,
+            subject or settings.name,
+            today_of(today),
+            lead_days=planning.leads_of(lead or []),
+            holidays=days_off,
+            before=before,
+        )
+
+    made = remake(settings.launch_date)
+    planning.write_plan(file, made)
+    say_table(
+        ("due", "", "ticket", "owner", "after", "done when"),
+        [
+            (
+                str(ticket.due),
+                str(ticket.id),
+                literal(ticket.title),
+                literal(ticket.person) or TEAM_NAMES[ticket.team],
+                ", ".join(map(str, ticket.blocked_by)),
+                ", ".join(ticket.done_when),
+            )
+            for ticket in made.tickets
+        ],
+        title=f"{made.subject}, launch on {made.launch_date}",
+    )
+    say(f"Written to {file.relative_to(repository.root)}; {command_line('handoff tickets --help')}")
+    late = planning.impossible(made)
+    if late:
+        say(f"\n[bold red]Until {made.launch_date} there is too little time for:[/]")
+        for each in late:
+            say(f"  {literal(each)}")
+        day = planning.possible_launch(made, remake)
+        say(f"With these lead times everything fits for a launch on [bold]{day}[/] or later.")
+        raise SystemExit(NOT_IN_ORDER)
+
+
+def tickets(
+    context: typer.Context,
+    tracker: Annotated[
+        Literal["github", "gitlab", "jira", "linear", "markdown"], typer.Option(help="For which.")
+    ] = "markdown",
+    flavor: Annotated[
+        Literal["cloud", "dc"], typer.Option(help="Jira's: cloud, or dc for Data Center.")
+    ] = "cloud",
+    file: Annotated[
+        Path | None, typer.Option("--plan", help="Default: handoff/plan.yaml.", exists=True)
+    ] = None,
+) -> None:
+    """Print the tickets of the plan, as a tracker imports them."""
+    from model_service.handoff import tickets as exported
+    from model_service.handoff.plan import read_plan
+
+    repository: Repository = context.obj
+    read = read_plan(file or repository.root / "handoff" / "plan.yaml")
+    written = {
+        "github": exported.as_github,
+        "gitlab": exported.as_gitlab,
+        "linear": exported.as_linear,
+        "markdown": exported.as_markdown,
+    }
+    text = exported.as_jira(read, flavor) if tracker == "jira" else written[tracker](read)
+    sys.stdout.write(text)
+    sys.stderr.write(exported.HOW_TO[tracker] + "\n")
 
 
 class _Progress:
@@ -150,7 +267,6 @@ def _show_in_terminal(report: Report, *, everything: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from model_service.handoff.items import TEAM_NAMES
     from model_service.handoff.report import MARKS, by_group, due_of, score_line
 
     console = Console(highlight=False)

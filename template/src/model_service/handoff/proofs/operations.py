@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import msgspec
 import yaml
 
-from model_service.handoff.outcome import UnmetError, proves
+from model_service.handoff.items import checklist
+from model_service.handoff.outcome import StaleError, UnmetError, proves
+from model_service.handoff.plan import PlanError, plan_file, read_plan
 from model_service.handoff.subject import Subject
 from model_service.model_settings import read_model_settings
 
@@ -22,6 +24,30 @@ class Deprecation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ends: dt.date
     consumers: tuple[str, ...]
     told: dt.date
+
+
+@proves("OPS-4")
+def every_item_has_a_ticket(subject: Subject) -> str:
+    """Read the plan: every item that this service must meet is in a ticket that somebody has."""
+    try:
+        plan = read_plan(plan_file(subject.repository, "new-service", ""))
+    except PlanError as error:
+        raise UnmetError(str(error)) from None
+    for ticket in plan.tickets:
+        lacking = next((name for name in ("person", "link") if not getattr(ticket, name)), None)
+        if lacking:
+            raise UnmetError(
+                f"handoff/plan.yaml: ticket {ticket.id} “{ticket.title}” has no {lacking}"
+            )
+    covered = {id_ for ticket in plan.tickets for id_ in ticket.done_when}
+    wanted = [item.id for item in checklist() if item.is_asked_of(subject.settings.level)]
+    lost = [id_ for id_ in wanted if id_ not in covered]
+    if lost:
+        raise UnmetError(f"handoff/plan.yaml: no ticket is done when {lost[0]} passes")
+    if plan.launch_date != subject.settings.launch_date:
+        launch = subject.settings.launch_date
+        raise StaleError(f"handoff/plan.yaml is for {plan.launch_date}, launch_date is {launch}")
+    return f"{len(plan.tickets)} tickets have somebody, a day and an address"
 
 
 @proves("LIF-1")
