@@ -18,8 +18,8 @@ from model_service.settings import Settings
 
 Kind = Literal["new-service", "new-model", "new-version"]
 SCALE: dict[Kind, float] = {"new-service": 1.0, "new-model": 0.5, "new-version": 1.0}
-"""A second model needs half the time of the first. With less time left, every date before the launch
-moves closer to it in proportion."""
+"""A second model needs half the time of the first. With less time left, every date before the
+launch moves closer to it in proportion."""
 LEAD_DAYS: dict[Team, int] = {"data-science": 0, "backend": 5, "devops": 5, "product": 2}
 """Working days from hearing of a ticket to beginning with it, where the plan says nothing else."""
 HEADER = """\
