@@ -9,6 +9,7 @@ import typer
 
 from model_service.cli import (
     compare_command,
+    contract_commands,
     doctor_command,
     handoff_commands,
     import_command,
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 
 model_commands.add_to(app)
+contract_commands.add_to(app)
 version_commands.add_to(app)
 import_command.add_to(app)
 compare_command.add_to(app)

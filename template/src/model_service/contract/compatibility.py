@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from model_service.contract.contract import Contract, Feature, Output
+from model_service.contract.contract import Contract, Feature, Output, Policy
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -54,13 +54,15 @@ def _request_changes(old: Contract, new: Contract) -> Iterator[Change]:
             yield Change(where, "is new and may not be missing; callers do not send it.")
         else:
             yield Change(where, f"is new; without it, {feature.on_missing.action}.", breaks=False)
-    for name in before.keys() - set(new.feature_names):
+    for name in (name for name in before if name not in new.feature_names):
         if new.unknown_fields == "reject":
             yield Change(f"features.{name}", "is gone, and callers that still send it are refused.")
         else:
             yield Change(f"features.{name}", "is gone; it is ignored if sent.", breaks=False)
     if (old.unknown_fields, new.unknown_fields) == ("ignore", "reject"):
         yield Change("unknown_fields", "were ignored and are refused now.")
+    elif old.unknown_fields != new.unknown_fields:
+        yield Change("unknown_fields", "were refused and are ignored now.", breaks=False)
 
 
 def _feature_changes(where: str, old: Feature, new: Feature) -> Iterator[Change]:
@@ -75,10 +77,27 @@ def _feature_changes(where: str, old: Feature, new: Feature) -> Iterator[Change]
         yield Change(f"{where}.length", f"was {old.length} and is {new.length}.")
     if old.on_missing.action != "reject" and new.on_missing.action == "reject":
         yield Change(f"{where}.on_missing", "could be missing and may not be any more.")
+    else:
+        yield from _policy_change(f"{where}.on_missing", old.on_missing, new.on_missing)
     yield from _category_changes(where, old, new)
     yield from _range_changes(where, old, new)
     if new.max_length is not None and (old.max_length is None or old.max_length > new.max_length):
         yield Change(f"{where}.max_length", f"is {new.max_length} and was {old.max_length}.")
+    elif new.max_length != old.max_length:
+        text = f"was {old.max_length} and is {new.max_length or 'open'}."
+        yield Change(f"{where}.max_length", text, breaks=False)
+    for field in ("description", "source", "sensitive"):
+        if getattr(old, field) != getattr(new, field):
+            yield Change(f"{where}.{field}", "is said otherwise.", breaks=False)
+
+
+def _policy_change(where: str, old: Policy, new: Policy) -> Iterator[Change]:
+    if old != new:
+        yield Change(where, f"was {_policy(old)} and is {_policy(new)}.", breaks=False)
+
+
+def _policy(policy: Policy) -> str:
+    return policy.action if policy.value is None else f"{policy.action} {policy.value}"
 
 
 def _category_changes(where: str, old: Feature, new: Feature) -> Iterator[Change]:
@@ -89,6 +108,8 @@ def _category_changes(where: str, old: Feature, new: Feature) -> Iterator[Change
     refused = new.on_unknown.action == "reject"
     if refused and old.on_unknown.action != "reject":
         yield Change(f"{where}.on_unknown", "unknown categories were answered and are refused now.")
+    else:
+        yield from _policy_change(f"{where}.on_unknown", old.on_unknown, new.on_unknown)
     if gone:
         yield Change(f"{where}.categories", f"no longer: {', '.join(gone)}.", breaks=refused)
     if added:
@@ -100,6 +121,10 @@ def _range_changes(where: str, old: Feature, new: Feature) -> Iterator[Change]:
     if limited and new.on_out_of_range.action == "reject" != old.on_out_of_range.action:
         yield Change(f"{where}.on_out_of_range", "was answered and is refused now.")
         return
+    if limited:
+        yield from _policy_change(
+            f"{where}.on_out_of_range", old.on_out_of_range, new.on_out_of_range
+        )
     refused = new.on_out_of_range.action == "reject"
     for limit, before, now in (
         ("minimum", old.minimum, new.minimum),
@@ -136,6 +161,11 @@ def _answer_changes(old: Output, new: Output) -> Iterator[Change]:
         yield Change("output.calibrated", "probabilities were calibrated and are not any more.")
     if old.thresholds != new.thresholds:
         yield Change("output.thresholds", "classes are chosen otherwise.", breaks=False)
+    if old.decided_by != new.decided_by:
+        text = f"was {old.decided_by} and is {new.decided_by}."
+        yield Change("output.decided_by", text, breaks=False)
+    if new.calibrated and not old.calibrated:
+        yield Change("output.calibrated", "probabilities are calibrated now.", breaks=False)
     if old.meaning != new.meaning:
         yield Change("output.meaning", "is said in other words.", breaks=False)
 

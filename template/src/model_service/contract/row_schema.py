@@ -61,8 +61,7 @@ def feature_schema(feature: Feature) -> Schema:
         schema["type"] = [schema["type"], "null"]
         if "enum" in schema:
             schema["enum"].append(None)
-    if feature.on_missing.action == "impute":
-        schema["default"] = feature.on_missing.value
+    # No "default": generated clients would send it, and nobody would see that a value is missing.
     if feature.example is not None:
         schema["examples"] = [feature.example]
     if feature.unit:
@@ -114,7 +113,6 @@ def answered_row_schema(contract: Contract) -> Schema:
     }
     return {
         "type": "object",
-        "title": "Answered row",
         "required": list(properties),
         "properties": properties,
     }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import msgspec
 
 from model_service.contract.contract import Contract
@@ -31,17 +34,21 @@ class Documents:
     def _make(self, models: LoadedModels) -> None:
         if self._made_from is models:
             return
-        settings = self._settings
-        document = openapi_document(
-            settings.title or settings.name,
-            contracts_of(models),
-            description=settings.description,
-            rows_limit=settings.limits.rows_per_request,
-            needs_key=bool(settings.api_keys),
-        )
+        document = served_document(self._settings, contracts_of(models))
         self._openapi = msgspec.json.encode(document)
-        self._page = docs_page(settings, models)
+        self._page = docs_page(self._settings, models)
         self._made_from = models
+
+
+def served_document(settings: Settings, contracts: Iterable[Contract]) -> dict[str, Any]:
+    """Return the OpenAPI document of a service with these contracts, as it is also handed over."""
+    return openapi_document(
+        settings.title or settings.name,
+        contracts,
+        description=settings.description,
+        rows_limit=settings.limits.rows_per_request,
+        needs_key=bool(settings.api_keys),
+    )
 
 
 def contracts_of(models: LoadedModels) -> list[Contract]:
