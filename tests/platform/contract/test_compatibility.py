@@ -52,6 +52,9 @@ GONE = object()
 MUTATIONS: list[tuple[str, Any, bool]] = [
     ("description", "Who stays.", False),
     ("unknown_fields", "ignore", False),
+    ("features.income.on_out_of_range", "pass", False),
+    ("features.city.on_unknown", {"map_to": "Bern"}, False),
+    ("output.decided_by", "pricing", False),
     ("features.age", GONE, True),
     ("features.new", {"type": "number"}, True),
     ("features.new", {"type": "number", "on_missing": "pass"}, False),
@@ -125,6 +128,21 @@ def mutated(text: str, path: str, value: Any) -> Contract:
     if path == "output.thresholds":
         stated["output"]["decided_by"] = "sales"
     return read(yaml.safe_dump(stated, sort_keys=False))
+
+
+UNSAID = [("description", "Who stays."), ("features.plan.categories", ["team", "free", "pro"])]
+"""Changes that no caller can notice at all."""
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "value"),
+    [(BASE, path, value) for path, value, _ in MUTATIONS]
+    + [(SCORE, path, value) for path, value, _ in SCORE_MUTATIONS],
+)
+def test_every_change_is_named_where_it_stands(text: str, path: str, value: Any) -> None:
+    found = {change.field for change in changes(read(text), mutated(text, path, value))}
+    found -= {"output.decided_by"} if path == "output.thresholds" else set()
+    assert found == (set() if (path, value) in UNSAID else {path})
 
 
 @pytest.mark.parametrize(
