@@ -69,6 +69,19 @@ class TimeBlocks(msgspec.Struct, frozen=True):
     feature: str | None = None
 
 
+class Calibration(msgspec.Struct, frozen=True):
+    """What a score of the model was worth on `rows` held out of training.
+
+    At each of `scores`, rising, `shares` of the rows were of the second of two classes, or were
+    answered rightly where there are more; `happened` counts those of all rows.
+    """
+
+    rows: int
+    scores: tuple[float, ...]
+    shares: tuple[float, ...]
+    happened: int
+
+
 class ReferenceProfile(msgspec.Struct, frozen=True):
     """The features over the `rows` trained on, and the output over rows held out of training.
 
@@ -81,6 +94,7 @@ class ReferenceProfile(msgspec.Struct, frozen=True):
     output: FeatureProfile
     score: FeatureProfile | None = None
     time: TimeBlocks | None = None
+    calibration: Calibration | None = None
 
 
 class ProfileMismatchError(Exception):

@@ -9,40 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_service.contract.contract import Contract
+from model_service.drift.quality import metrics
 from model_service.registry.loaded_version import Predictions
 
 
 def metrics_of(contract: Contract, answers: Predictions, truth: Sequence[Any]) -> dict[str, float]:
-    """Return the metrics of answers, as scikit-learn defines them.
-
-    Of a class: accuracy, macro_f1, log_loss, and roc_auc where there are two classes. Of numbers
-    and vectors: mae, rmse (in the output's unit) and r2.
-    """
-    from sklearn import metrics
-
-    if contract.output.type != "class" or answers.probabilities is None:
-        actual = np.asarray(truth, dtype=np.float64)
-        predicted = np.asarray(answers.values, dtype=np.float64)
-        found = {
-            "mae": float(metrics.mean_absolute_error(actual, predicted)),
-            "rmse": float(metrics.root_mean_squared_error(actual, predicted)),
-        }
-        if len(actual) > 1:
-            found["r2"] = float(metrics.r2_score(actual, predicted))
-        return found
-    classes = list(contract.output.classes)
-    shares = answers.probabilities.astype(np.float64)
-    # float32 probabilities do not add up to one in float64.
-    shares = shares / shares.sum(axis=1, keepdims=True)
-    places = [classes.index(label) for label in truth]
-    found = {
-        "accuracy": float(metrics.accuracy_score(truth, answers.values)),
-        "macro_f1": float(metrics.f1_score(truth, answers.values, average="macro")),
-        "log_loss": float(metrics.log_loss(places, shares, labels=list(range(len(classes))))),
-    }
-    if len(classes) == 2 and len(set(places)) == 2:
-        found["roc_auc"] = float(metrics.roc_auc_score(places, shares[:, 1]))
-    return found
+    """Return the metrics of answers, the same that are measured once a version serves."""
+    return metrics(contract, answers.values, answers.probabilities, truth)
 
 
 def baseline_of(

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from model_service.contract.contract import Contract
 from model_service.contract.rows import ReadRows, RowReader
 from model_service.contract.table import rows_of
+from model_service.drift.dependence import dependence_of, write_dependence
 from model_service.drift.profiling import profile_of
+from model_service.drift.quality import calibration_of
 from model_service.files import write_atomically
 from model_service.registry import traffic
 from model_service.registry.feature_code import FeatureCodeError, Features, features_of
@@ -348,6 +350,12 @@ def _fill(
     write_atomically(incoming / "features.py", frozen.feature_source)
     write_atomically(incoming / fitted.file.name, fitted.file.content)
     write_golden(incoming, golden)
-    write_profile(incoming, profile_of(frozen.contract, reference.read, answers))
+    profile = profile_of(frozen.contract, reference.read, answers)
+    calibration = calibration_of(
+        frozen.contract, answers.values, answers.probabilities, fitted.truth
+    )
+    profile = msgspec.structs.replace(profile, calibration=calibration)
+    write_profile(incoming, profile)
+    write_dependence(incoming, dependence_of(frozen.contract, profile, reference.read.values))
     card = card_of(frozen.contract, manifest, frozen.card_words, len(golden))
     write_atomically(incoming / "card.md", card.encode())
