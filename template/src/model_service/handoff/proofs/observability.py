@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import time
 
 from model_service.contract.examples import example_rows
-from model_service.handoff.outcome import UnmetError, proves
+from model_service.handoff.alerts import RULES, alerts_of, rule_files
+from model_service.handoff.outcome import SkippedError, UnmetError, proves
 from model_service.handoff.subject import Subject
 
 LONGEST_SECONDS = 10
@@ -68,3 +71,50 @@ def versions_are_measured(subject: Subject) -> str:
     if not {"2xx", "4xx"} <= classes:
         raise UnmetError(f"/metrics does not tell answers from errors ({BY_ROUTE})")
     return f"{len(BY_VERSION) + 1} measures of {len(subject.champions)} models were scraped"
+
+
+@proves("OBS-3")
+def rules_fire_and_exist(subject: Subject) -> str:
+    """Let promtool check and test the rules, and look for every metric that they use."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        raise SkippedError("promtool is not here: apt-get install prometheus")
+    files = rule_files(subject.root)
+    tests = sorted((subject.root / RULES / "tests").glob("*.yaml"))
+    if not tests:
+        raise UnmetError(f"{RULES}/tests has no unit test")
+    for command in (("check", files), ("test", tests)):
+        ran = subject.run(promtool, command[0], "rules", *map(str, command[1]))
+        if ran.returncode:
+            raise UnmetError(f"promtool {command[0]} rules: {_first_failure(ran.stdout)}")
+    tested = "\n".join(path.read_text(encoding="utf-8") for path in tests)
+    for name in alerts_of(subject.root):
+        if not re.search(rf"alertname: {name}\b", tested):
+            raise UnmetError(f"the alert {name} has no unit test")
+    return f"{len(alerts_of(subject.root))} alerts pass their unit tests"
+
+
+def _first_failure(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    wrong = [line for line in lines if "FAILED" in line or "err" in line.lower()]
+    return " ".join((wrong or lines or ["no reason was given"])[:2])
+
+
+@proves("OBS-4")
+def the_service_level_is_watched(subject: Subject) -> str:
+    """Compare what the service exports of its level with service.yaml, and look for the alerts that
+    are derived from it; the numbers themselves are signed."""
+    slo = subject.settings.slo
+    exported = {sample.name: sample.value for sample in subject.samples}
+    for name, value in (
+        ("model_service_slo_availability", slo.availability),
+        ("model_service_slo_latency_share", slo.latency_share),
+    ):
+        if exported.get(name) != value:
+            raise UnmetError(f"/metrics says {name} is {exported.get(name)}, service.yaml {value}")
+        if not any(name in alert["expr"] for alert in alerts_of(subject.root).values()):
+            raise UnmetError(f"no alert is derived from {name}")
+    return (
+        f"{slo.availability:.2%} answered, {slo.latency_share:.0%} within "
+        f"{slo.latency_milliseconds:g} ms, watched by alerts"
+    )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Annotated, Any
 
 import msgspec
 import yaml
 
+from model_service.handoff.alerts import alerts_of
 from model_service.handoff.items import checklist
 from model_service.handoff.outcome import StaleError, UnmetError, proves
 from model_service.handoff.plan import PlanError, plan_file, read_plan
 from model_service.handoff.subject import Subject
 from model_service.model_settings import read_model_settings
+
+PARTS = ("Symptom", "Query", "Action", "Rollback")
 
 
 class Deprecation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,6 +28,30 @@ class Deprecation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ends: dt.date
     consumers: tuple[str, ...]
     told: dt.date
+
+
+@proves("OPS-1")
+def alerts_lead_to_the_runbook(subject: Subject) -> str:
+    """Follow the link of every alert to its section, which must have all four parts."""
+    alerts = alerts_of(subject.root)
+    for name, alert in alerts.items():
+        url = alert.get("annotations", {}).get("runbook_url", "")
+        file, _, anchor = url.partition("#")
+        page = subject.root / file
+        if not file or not page.is_file():
+            raise UnmetError(f"the alert {name} leads to {url or 'nowhere'}")
+        parts = re.split(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        sections = dict(zip(map(_anchor_of, parts[1::2]), parts[2::2], strict=True))
+        if anchor not in sections:
+            raise UnmetError(f"the alert {name} leads to {url}, and there is no such section")
+        lacking = [part for part in PARTS if f"**{part}.**" not in sections[anchor]]
+        if lacking:
+            raise UnmetError(f"{url} has no {lacking[0]}")
+    return f"{len(alerts)} alerts lead to their sections"
+
+
+def _anchor_of(heading: str) -> str:
+    return re.sub(r"[^\w -]", "", heading.strip().lower()).replace(" ", "-")
 
 
 @proves("OPS-4")
@@ -53,6 +81,8 @@ def every_item_has_a_ticket(subject: Subject) -> str:
 @proves("LIF-1")
 def age_is_limited(subject: Subject) -> str:
     """Read what each model declares, and how old its champion is."""
+    if not any("max_age" in alert["expr"] for alert in alerts_of(subject.root).values()):
+        raise UnmetError("no alert tells that a model is older than its max_age_days")
     oldest = 0
     for model, champion in subject.champions.items():
         stated = read_model_settings(subject.repository, model)

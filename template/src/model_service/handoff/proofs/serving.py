@@ -3,16 +3,46 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tomllib
 from importlib import metadata
 
+import msgspec
+
 from model_service.contract.examples import example_rows
 from model_service.handoff.expectation import answered_rows, check_answer
-from model_service.handoff.outcome import UnmetError, proves
+from model_service.handoff.manifests import PROBES, containers_of, manifests_of
+from model_service.handoff.outcome import SkippedError, UnmetError, proves
 from model_service.handoff.scratch import BROKEN, SECOND
 from model_service.handoff.subject import Subject
 from model_service.registry.loaded_version import load_version
 from model_service.registry.manifest import VersionError
+
+ASK_INSIDE = """\
+import subprocess, sys, time, urllib.request as web
+service = subprocess.Popen([sys.executable, "-m", "model_service", "serve"], stderr=-3, stdout=-3)
+for _ in range(600):
+    try:
+        ready = web.urlopen("http://127.0.0.1:8080/readyz", timeout=2).status == 200
+        break
+    except OSError:
+        time.sleep(0.1)
+else:
+    sys.exit("the service in the image does not become ready")
+from model_service.contract.examples import example_rows
+from model_service.contract.reading import read_contract
+from pathlib import Path
+import json
+for path in sorted(Path("models").glob("*/contract.yaml")):
+    body = json.dumps({"rows": example_rows(read_contract(path))}).encode()
+    address = f"http://127.0.0.1:8080/v1/models/{path.parent.name}/predict"
+    asked = web.Request(address, body, {"content-type": "application/json"})
+    answer = json.load(web.urlopen(asked, timeout=30))
+    assert all("value" in row for row in answer["rows"]), answer
+    print(path.parent.name, "version", answer["version"], "answers", end="; ")
+print("uid", __import__("os").getuid())
+"""
+"""Runs inside the container, so that no port needs to be published."""
 
 
 @proves("SRV-2")
@@ -77,3 +107,59 @@ def _installed(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+@proves("SRV-1")
+def the_image_predicts(subject: Subject) -> str:
+    """Run the image of this commit as production does, and ask it."""
+    engine = next((name for name in ("podman", "docker") if shutil.which(name)), None)
+    if engine is None:
+        raise SkippedError("neither podman nor docker is here: no image can be run")
+    version = subject.run("git", "describe", "--tags", "--always", "--dirty").stdout.strip()
+    image = f"{subject.settings.name}:{version}"
+    looked = subject.run(engine, "image", "inspect", image)
+    if looked.returncode:
+        raise SkippedError(f"no image {image} here: make image DOCKER={engine}")
+    user = str(msgspec.json.decode(looked.stdout)[0]["Config"].get("User", ""))
+    if user.partition(":")[0] in ("", "0", "root"):
+        raise UnmetError(f"{image} runs as root")
+    locked = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp"]
+    command = [engine, "run", "--rm", *locked, "--entrypoint=python", image, "-c", ASK_INSIDE]
+    ran = subject.run(*command, MODEL="", seconds=120)
+    if ran.returncode:
+        raise UnmetError(f"{image}: {ran.stdout.strip().splitlines()[-1]}")
+    return f"{image} runs as {user} on a read-only disk: {ran.stdout.strip().splitlines()[-1]}"
+
+
+@proves("SRV-5")
+def manifests_are_complete(subject: Subject) -> str:
+    """Read the manifests of production, and ask a running service what their probes ask."""
+    if not (subject.root / "deploy" / "kubernetes").is_dir():
+        raise SkippedError(
+            "deploy/ has no manifests of Kubernetes: copier update --data deployment"
+        )
+    manifests = manifests_of(subject)
+    kinds = {manifest["kind"] for manifest in manifests}
+    for needed in ("PodDisruptionBudget", "NetworkPolicy"):
+        if needed not in kinds:
+            raise UnmetError(f"deploy/kubernetes has no {needed}")
+    if not kinds & {"HorizontalPodAutoscaler", "ScaledObject"}:
+        raise UnmetError("deploy/kubernetes scales nothing: production has no autoscaler")
+    paths = set()
+    for where, container in containers_of(manifests):
+        resources = container.get("resources", {})
+        if not resources.get("requests", {}).get("cpu"):
+            raise UnmetError(f"{where} requests no cpu")
+        if not resources.get("limits", {}).get("memory"):
+            raise UnmetError(f"{where} has no limit of memory")
+        if where.endswith("/service"):
+            for probe in PROBES:
+                if probe not in container:
+                    raise UnmetError(f"{where} has no {probe}")
+                paths.add(container[probe]["httpGet"]["path"])
+    if not paths:
+        raise UnmetError("deploy/kubernetes has no container of the name service")
+    for path in sorted(paths):
+        if subject.service.ask("GET", path).status != 200:
+            raise UnmetError(f"the service does not answer the probe {path}")
+    return f"{len(manifests)} manifests; probes {', '.join(sorted(paths))} are answered"
