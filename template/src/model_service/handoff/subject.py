@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from prometheus_client.samples import Sample
 
@@ -105,6 +106,15 @@ class Subject:
         return found
 
     @cached_property
+    def served(self) -> dict[str, Contract]:
+        """The contract that callers of each model meet: that of its champion."""
+        return {model: champion.contract for model, champion in self.champions.items()}
+
+    def rows(self, model: str) -> list[dict[str, Any]]:
+        """Return rows that the champion of a model answers, dirty ones among them."""
+        return [golden.row for golden in self.champions[model].golden[-5:]]
+
+    @cached_property
     def service(self) -> RunningService:
         """The service of a scratch copy, with a second and a broken version of each champion."""
         return self.start(self.scratch)
@@ -174,7 +184,7 @@ class Subject:
     @cached_property
     def samples(self) -> list[Sample]:
         """What /metrics of `service` says after clean, dirty and refused rows were sent."""
-        for model, contract in self.contracts.items():
+        for model, contract in self.served.items():
             row = dict(example_rows(contract)[0])
             self.service.predict(model, [row])
             self.service.predict(model, [3])

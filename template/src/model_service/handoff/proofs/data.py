@@ -65,7 +65,7 @@ def _lacking(feature: Feature) -> Iterator[str]:
 def new_categories_are_answered(subject: Subject) -> str:
     """Send a category that nobody has seen for each feature that has categories."""
     tried = 0
-    for model, contract in subject.contracts.items():
+    for model, contract in subject.served.items():
         row: dict[str, Any] = dict(example_rows(contract)[0])
         features = [f for f in contract.features if f.type == "category"]
         rows = [with_value(row, f.name, NEW_CATEGORY) for f in features]
@@ -84,7 +84,7 @@ def new_categories_are_answered(subject: Subject) -> str:
 def missing_values_are_answered(subject: Subject) -> str:
     """Send every feature as null, absent and (if it is text) empty."""
     tried = 0
-    for model, contract in subject.contracts.items():
+    for model, contract in subject.served.items():
         row: dict[str, Any] = dict(example_rows(contract)[0])
         cases = [
             (feature, name, with_value(row, feature.name, value))

@@ -9,7 +9,6 @@ from http.client import HTTPResponse
 
 import msgspec
 
-from model_service.contract.examples import example_rows
 from model_service.handoff.expectation import answered_rows, check_answer
 from model_service.handoff.outcome import UnmetError, proves
 from model_service.handoff.running_service import RunningService
@@ -45,8 +44,8 @@ def one_command_rolls_back(subject: Subject) -> str:
     """Promote a copy, roll back by the command, and wait until the running service has followed."""
     repository = subject.new_scratch("rollback")
     service = subject.start(repository)
-    model, contract = next(iter(subject.contracts.items()))
-    rows = [dict(row) for row in example_rows(contract)]
+    model = next(iter(subject.served))
+    rows = subject.rows(model)
     before = service.predict(model, rows).json
     seconds = 0.0
     for command, expected in (
@@ -75,7 +74,7 @@ def one_command_rolls_back(subject: Subject) -> str:
 @proves("REL-3")
 def a_broken_version_stays_out(subject: Subject) -> str:
     """Look at a running service that was given a version with a changed byte of each model."""
-    for model, contract in subject.contracts.items():
+    for model, contract in subject.served.items():
         described = subject.service.ask("GET", f"/v1/models/{model}").json
         states = {version["version"]: version for version in described["versions"]}
         if states[BROKEN]["state"] != "failed" or not states[BROKEN]["reason"]:
@@ -83,8 +82,8 @@ def a_broken_version_stays_out(subject: Subject) -> str:
         refused = subject.service.predict(model, [{}], BROKEN)
         if refused.status != 503:
             raise UnmetError(f"{model}: the broken version answers {refused.status}, not 503")
-        rows = [dict(row) for row in example_rows(contract)]
-        for answer in answered_rows(subject.service.predict(model, rows), f"{model} beside it"):
+        beside = subject.service.predict(model, subject.rows(model))
+        for answer in answered_rows(beside, f"{model} beside it"):
             check_answer(contract, answer, model)
     ready = subject.service.ask("GET", "/readyz")
     if ready.status != 200:
@@ -98,8 +97,8 @@ def requests_under_way_are_answered(subject: Subject) -> str:
     service = subject.start(
         subject.new_scratch("stopping"), MODEL_SERVICE_SERVER__DRAIN_SECONDS=str(DRAIN_SECONDS)
     )
-    model, contract = next(iter(subject.contracts.items()))
-    body = msgspec.json.encode({"rows": [dict(row) for row in example_rows(contract)]})
+    model = next(iter(subject.served))
+    body = msgspec.json.encode({"rows": subject.rows(model)})
     head = f"POST /v1/models/{model}/predict HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
     with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection:
         connection.sendall(f"{head}content-type: application/json\r\n\r\n".encode() + body[:10])
@@ -136,8 +135,8 @@ def a_shadow_is_compared(subject: Subject) -> str:
     }
     write_traffic(repository.root, models)
     service = subject.start(repository)
-    for model, contract in subject.contracts.items():
-        service.predict(model, [dict(row) for row in example_rows(contract)])
+    for model in subject.served:
+        service.predict(model, subject.rows(model))
         deadline = time.monotonic() + LONGEST_SECONDS
         while not _agreeing_rows(service, model):
             if time.monotonic() > deadline:

@@ -65,7 +65,7 @@ def no_value_is_logged(subject: Subject) -> str:
     """Send values that nobody else sends, in rows that are answered and in rows that are refused,
     and look for them in everything that the service printed."""
     planted = 0
-    for model, contract in subject.contracts.items():
+    for model, contract in subject.served.items():
         row: dict[str, Any] = dict(example_rows(contract)[0])
         for feature in contract.features:
             for value in (f"planted-{feature.name}-7f3a", 73519246.5):
@@ -97,7 +97,7 @@ def strangers_and_crowds_are_refused(subject: Subject) -> str:
         MODEL_SERVICE_API_KEYS=f'{{handoff-check: "{digest_of(key)}"}}',
         MODEL_SERVICE_LIMITS__QUEUE_ROWS="1",
     )
-    for model, contract in subject.contracts.items():
+    for model, contract in subject.served.items():
         row = dict(example_rows(contract)[0])
         path, mine = f"/v1/models/{model}/predict", {"authorization": f"Bearer {key}"}
         for what, rows, headers, status in (

@@ -9,7 +9,6 @@ from importlib import metadata
 
 import msgspec
 
-from model_service.contract.examples import example_rows
 from model_service.handoff.expectation import answered_rows, check_answer
 from model_service.handoff.manifests import PROBES, containers_of, manifests_of
 from model_service.handoff.outcome import SkippedError, UnmetError, proves
@@ -49,10 +48,12 @@ print("uid", __import__("os").getuid())
 def all_answer_side_by_side(subject: Subject) -> str:
     """Ask every model by every version that is served, and by one more that was made for this."""
     asked = 0
-    for model, contract in subject.contracts.items():
-        rows = [dict(row) for row in example_rows(contract)]
+    for model, contract in subject.served.items():
+        rows = subject.rows(model)
         champion = answered_rows(subject.service.predict(model, rows), model)
-        for version in (*subject.traffic.models[model].served, SECOND):
+        entry = subject.traffic.models[model]
+        for version in dict.fromkeys((entry.champion, *entry.pinned, SECOND)):
+            assert version is not None
             reply = subject.service.predict(model, rows, version)
             answers = answered_rows(reply, f"{model} {version}")
             if reply.json["version"] != version:
