@@ -11,11 +11,15 @@ import yaml
 
 from model_service.contract.compatibility import breaking_changes, raises_major
 from model_service.contract.contract import Contract, Output
+from model_service.files import sha256_of
+from model_service.handoff.bundle import SUMS, bundle_folder, make_bundle, stale_files
 from model_service.handoff.expectation import answered_rows, check_answer
 from model_service.handoff.outcome import SkippedError, UnmetError, proves
 from model_service.handoff.running_service import Reply, RunningService
 from model_service.handoff.subject import Subject
+from model_service.serving.problems import PROBLEMS
 from model_service.serving.stub_callers import callers_file, read_callers
+from model_service.settings import read_settings
 
 PROBLEM = "application/problem+json"
 FIELDS_OF_A_PROBLEM = {"type", "title", "status", "detail", "request_id"}
@@ -30,6 +34,19 @@ class Consumer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rows_per_request: int
     timeout_milliseconds: float
     fallback: str
+
+
+@proves("CON-1")
+def the_bundle_is_what_the_code_serves(subject: Subject) -> str:
+    """Make the bundle again and compare it with the committed one, byte by byte."""
+    contracts = list(subject.contracts.values())
+    # The environment of whoever checks is not part of what is promised.
+    bundle = make_bundle(read_settings(subject.repository, {}), contracts)
+    stale = stale_files(bundle_folder(subject.repository), bundle)
+    if stale:
+        more = f" (and {len(stale) - 1} more)" if stale[1:] else ""
+        raise UnmetError(f"handoff/contract/{stale[0]}{more}: {subject.command} contract export")
+    return f"{len(bundle)} files are what the code serves"
 
 
 @proves("CON-2")
@@ -47,6 +64,37 @@ def nothing_breaks(subject: Subject) -> str:
             raise UnmetError(f"models/{model}/contract.yaml: {breaking[0]} {version}")
         compared += 1
     return f"{compared} of {len(subject.contracts)} contracts have callers; none is broken"
+
+
+@proves("CON-3")
+def the_bundle_is_whole(subject: Subject) -> str:
+    """Hold every file of the bundle against its digests; backend signs them all."""
+    folder = bundle_folder(subject.repository)
+    if not (folder / SUMS).is_file():
+        raise UnmetError(f"handoff/contract/ is not there: {subject.command} contract export")
+    for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        if not (folder / name).is_file() or sha256_of(folder / name) != digest:
+            raise UnmetError(f"handoff/contract/{name} is not the file of {SUMS}")
+    return f"sha256 {sha256_of(folder / SUMS)[:12]}"
+
+
+@proves("CON-5")
+def every_error_says_what_to_do(subject: Subject) -> str:
+    """Look up every error that the service can answer in the committed catalogue."""
+    path = bundle_folder(subject.repository) / "errors.json"
+    if not path.is_file():
+        raise UnmetError(
+            f"handoff/contract/errors.json is not there: {subject.command} contract export"
+        )
+    catalogue = msgspec.json.decode(path.read_bytes())
+    for slug in PROBLEMS:
+        if slug not in catalogue:
+            raise UnmetError(f"handoff/contract/errors.json does not have {slug}")
+        for field in ("what_happened", "may_i_retry", "fallback", "whom_to_tell"):
+            if not str(catalogue[slug].get(field, "")).strip():
+                raise UnmetError(f"handoff/contract/errors.json: {slug} has no {field}")
+    return f"{len(PROBLEMS)} errors say what to do"
 
 
 @proves("CON-4")
