@@ -128,7 +128,7 @@ def test_no_two_operations_or_schemas_can_meet() -> None:
     names = ["m", "m_version", "m_predict", "predict"]
     document = document_of(*(msgspec.structs.replace(MASS, name=name) for name in names))
     identifiers = [operation["operationId"] for operation in operations(document)]
-    assert len(set(identifiers)) == len(identifiers) == 6 + 2 * len(names)
+    assert len(set(identifiers)) == len(identifiers) == 7 + 2 * len(names)
     assert "m.predict" in identifiers
     schemas = [name for name in document["components"]["schemas"] if name.endswith(".Row")]
     assert len(schemas) == len(names)
@@ -136,6 +136,7 @@ def test_no_two_operations_or_schemas_can_meet() -> None:
 
 def test_every_address_of_the_service_is_there() -> None:
     assert set(document_of(SPECIES)["paths"]) == {
+        "/v1/ground-truth",
         "/v1/models",
         "/v1/models/{model}",
         "/v1/models/penguin_species/predict",

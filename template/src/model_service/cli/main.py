@@ -11,6 +11,7 @@ from model_service.cli import (
     compare_command,
     contract_commands,
     doctor_command,
+    ground_truth_commands,
     handoff_commands,
     import_command,
     model_commands,
@@ -41,6 +42,7 @@ import_command.add_to(app)
 compare_command.add_to(app)
 traffic_commands.add_to(app)
 service_commands.add_to(app)
+ground_truth_commands.add_to(app)
 handoff_commands.add_to(app)
 doctor_command.add_to(app)
 update_command.add_to(app)

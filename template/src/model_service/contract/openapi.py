@@ -12,6 +12,7 @@ from typing import Any
 
 from model_service.contract.contract import Contract
 from model_service.contract.openapi_examples import answer_examples, request_examples
+from model_service.contract.openapi_ground_truth import ground_truth_path, ground_truth_schemas
 from model_service.contract.openapi_problems import (
     PREDICT_STATUSES,
     answers_of,
@@ -209,6 +210,7 @@ def _shared_schemas(contracts: Iterable[Contract]) -> Schema:
             "required": ["error"],
             "properties": {"error": _reference("RowProblem")},
         },
+        **ground_truth_schemas(),
         "Version": _object(
             version=_TEXT,
             state=_STATE,
@@ -254,6 +256,7 @@ def _service_paths() -> Schema:
     return {
         "/v1/models": {"get": listed},
         "/v1/models/{model}": {"get": described},
+        "/v1/ground-truth": {"post": ground_truth_path()},
         "/livez": {"get": live},
         "/readyz": {"get": ready},
         "/metrics": {"get": metrics},

@@ -37,7 +37,7 @@ def rows_of(frame: pd.DataFrame, contract: Contract) -> list[dict[str, Any]]:
     taken as UTC. Columns that are no features are left out, and absent features stay absent.
     """
     names = [name for name in contract.feature_names if name in frame.columns]
-    columns = [[_as_json(value) for value in frame[name].tolist()] for name in names]
+    columns = [[as_json(value) for value in frame[name].tolist()] for name in names]
     if not columns:
         return [{} for _ in range(len(frame))]
     return [dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True)]
@@ -73,7 +73,8 @@ def check_rows(
     return TableCheck(read, problems)
 
 
-def _as_json(value: Any) -> Any:
+def as_json(value: Any) -> Any:
+    """Return a cell of a table as it would stand in JSON; a missing one is None."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
@@ -84,9 +85,9 @@ def _as_json(value: Any) -> Any:
         aware = value if value.tzinfo else value.replace(tzinfo=dt.UTC)
         return aware.isoformat()
     if hasattr(value, "tolist"):
-        return _as_json(value.tolist())
+        return as_json(value.tolist())
     if isinstance(value, list | tuple):
-        return [_as_json(item) for item in value]
+        return [as_json(item) for item in value]
     return None if str(value) in ("<NA>", "NaT") else value
 
 

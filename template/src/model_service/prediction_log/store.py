@@ -72,6 +72,16 @@ class PredictionStore:
         found = self._fetch(sql, (prediction_id,))
         return _decode(found[0][0]) if found else None
 
+    def models_of(self, prediction_ids: Sequence[str]) -> dict[str, str]:
+        """Return the model of each prediction that is here."""
+        models: dict[str, str] = {}
+        for start in range(0, len(prediction_ids), ROWS_AT_ONCE):
+            part = prediction_ids[start : start + ROWS_AT_ONCE]
+            marks = ", ".join("?" * len(part))
+            sql = f"SELECT prediction_id, model FROM predictions WHERE prediction_id IN ({marks})"  # noqa: S608
+            models.update(self._fetch(sql, part))
+        return models
+
     def rows(
         self,
         model: str,

@@ -22,17 +22,15 @@ from model_service.hooks import RESULTS, load_hooks
 from model_service.repository import Repository
 from model_service.serving.api_keys import ApiKeys
 from model_service.serving.docs_page import index_page
-from model_service.serving.documents import Documents
+from model_service.serving.documents import Documents, contracts_of
 from model_service.serving.draining import drain_before_stopping
+from model_service.serving.ground_truth_endpoint import GroundTruthEndpoint
 from model_service.serving.inference_protocol.endpoint import InferenceProtocol, is_below_root
-from model_service.serving.loaded_models import (
-    LoadedModels,
-    ModelState,
-    VersionState,
-)
+from model_service.serving.loaded_models import LoadedModels
 from model_service.serving.logs import LogWriter, notice_line, request_line
 from model_service.serving.loop_watch import LoopWatch
 from model_service.serving.metrics import CONTENT_TYPE, Metrics
+from model_service.serving.model_descriptions import described, reason_of
 from model_service.serving.predict_endpoint import (
     CHAMPION_ROUTE,
     VERSION_ROUTE,
@@ -140,6 +138,13 @@ class Service(Starlette):
             self.recorder,
             lambda: self.is_draining,
         )
+        self.ground_truth = GroundTruthEndpoint(
+            settings,
+            repository,
+            self.recorder.place,
+            lambda: contracts_of(self.loader.current),
+            self.hooks,
+        )
         self._documents = Documents(settings)
         self._door: ASGIApp = self._answer
         self.stub_door: StubDoor | None = None
@@ -240,6 +245,7 @@ class Service(Starlette):
             _Get("/openapi.json", self._openapi),
             _Get("/v1/models", self._models),
             _Get("/v1/models/{model}", self._model),
+            Route("/v1/ground-truth", self._ground_truth, methods=["POST"]),
             _Get("/livez", self._livez),
             _Get("/readyz", self._readyz),
             _Get("/metrics", self._metrics_text),
@@ -259,11 +265,14 @@ class Service(Starlette):
 
     async def _models(self, _: Request) -> Response:
         models = self.loader.current.models.values()
-        described = [_described(model) for model in models]
-        return _json({"traffic_fault": self.loader.traffic_fault, "models": described})
+        listed = [described(model) for model in models]
+        return _json({"traffic_fault": self.loader.traffic_fault, "models": listed})
 
     async def _model(self, request: Request) -> Response:
-        return _json(_described(self.loader.current.find(request.path_params["model"])))
+        return _json(described(self.loader.current.find(request.path_params["model"])))
+
+    async def _ground_truth(self, request: Request) -> Response:
+        return await self.ground_truth(request)
 
     async def _livez(self, _: Request) -> Response:
         return _json({"status": "live"})
@@ -271,7 +280,7 @@ class Service(Starlette):
     async def _readyz(self, _: Request) -> Response:
         models = self.loader.current
         states = {
-            name: {"state": model.state, "reason": _reason_of(model)}
+            name: {"state": model.state, "reason": reason_of(model)}
             for name, model in models.models.items()
         }
         if self.is_draining:
@@ -315,6 +324,7 @@ async def _lifespan(app: Service) -> AsyncIterator[None]:
         if app.stub_door is not None:
             app.stub_door.close()
         await asyncio.to_thread(app.recorder.stop)
+        app.ground_truth.close()
         await asyncio.to_thread(app.hooks.wait, 2.0)
         app.log.stop()
 
@@ -358,36 +368,6 @@ def _template_of(scope: Scope) -> str:
         if endpoint is not None and route.endpoint == endpoint:
             return str(route.path)
     return "unmatched"
-
-
-def _described(model: ModelState) -> dict[str, Any]:
-    return {
-        "model": model.name,
-        "state": model.state,
-        "reason": _reason_of(model),
-        "aliases": dict(model.aliases),
-        "challengers": dict(model.challengers),
-        "shadows": model.shadows,
-        "versions": [_described_version(model, state) for state in model.versions.values()],
-    }
-
-
-def _described_version(model: ModelState, state: VersionState) -> dict[str, Any]:
-    served = state.served
-    return {
-        "version": state.version,
-        "state": state.state,
-        "reason": state.reason,
-        "code": state.code,
-        "aliases": model.aliases_of(state.version),
-        "format": served.loaded.manifest.format if served else None,
-        "contract_version": served.loaded.contract.contract_version if served else None,
-    }
-
-
-def _reason_of(model: ModelState) -> str | None:
-    champion = model.champion
-    return champion.reason if champion and champion.reason else model.reason
 
 
 def _json(content: Mapping[str, Any]) -> Response:

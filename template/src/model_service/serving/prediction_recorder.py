@@ -36,6 +36,8 @@ ROWS_A_BATCH = 4_000
 ROWS_A_BREATH = 50
 """Rows that are made ready at once; then the event loop gets its turn."""
 SECONDS_A_BREATH = 0.0002
+STUB_PLACE = "prediction_log/stub"
+"""A stub's answers are kept apart from those of models: nobody watches them for drift."""
 
 
 class AnsweredRequest(msgspec.Struct, gc=False):
@@ -61,7 +63,8 @@ class AnsweredRequest(msgspec.Struct, gc=False):
 class PredictionRecorder:
     """Takes answered requests, and writes their rows at least once a second.
 
-    `written` and `dropped` count rows, `failures` the writes that failed and were tried again.
+    `place` is where the log is, "" without one. `written` and `dropped` count rows, `failures` the
+    writes that failed and were tried again.
     """
 
     def __init__(
@@ -74,8 +77,8 @@ class PredictionRecorder:
         self._repository = repository
         self._log = log
         self._hooks = hooks
-        place = "" if settings.server.stub else settings.stores.prediction_log
-        self._store = open_store(place, repository.root) if place else None
+        self.place = STUB_PLACE if settings.server.stub else settings.stores.prediction_log
+        self._store = open_store(self.place, repository.root) if self.place else None
         self._is_on = self._store is not None or hooks.wants("on_prediction")
         self._waiting: deque[AnsweredRequest] = deque()
         self._appending = threading.Lock()
@@ -171,8 +174,7 @@ class PredictionRecorder:
         """Make the rows of the next transaction of what waits."""
         if self._pseudonyms is None:
             log = self._settings.prediction_log
-            place = self._settings.stores.prediction_log
-            self._pseudonyms = read_pseudonyms(log.salt, place, self._repository.root)
+            self._pseudonyms = read_pseudonyms(log.salt, self.place, self._repository.root)
         batch: list[LoggedRow] = []
         breath = ROWS_A_BREATH
         while self._waiting and len(batch) < ROWS_A_BATCH:

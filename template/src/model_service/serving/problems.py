@@ -81,6 +81,12 @@ PROBLEMS: dict[str, Kind] = {
         "GET /v1/models/{model} says why. While it is loading, send again after a second.",
         True,
     ),
+    "log-unavailable": Kind(
+        503,
+        "The prediction log cannot be reached",
+        "Nothing of the request was kept. Send it again after as long as Retry-After says.",
+        True,
+    ),
     "deadline-exceeded": Kind(
         504, "The answer took too long", "Send fewer rows at once, or later.", True
     ),
