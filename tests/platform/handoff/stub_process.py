@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def copy_of(service: Path, folder: Path) -> Path:
     """Copy a service into `folder`, so that it may be changed and stops at once."""
-    shutil.copytree(service, folder)
+    shutil.copytree(service, folder, ignore=shutil.ignore_patterns("prediction_log"))
     settings = folder / "service.yaml"
     text = settings.read_text(encoding="utf-8").replace("drain_seconds: 5", "drain_seconds: 0")
     settings.write_text(text, encoding="utf-8")

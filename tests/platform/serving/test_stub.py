@@ -185,7 +185,7 @@ def test_who_asked_for_what_is_recorded_and_kept_over_a_restart(
     untrained: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "acme-models"
-    shutil.copytree(untrained, folder, ignore=shutil.ignore_patterns("handoff"))
+    shutil.copytree(untrained, folder, ignore=shutil.ignore_patterns("handoff", "prediction_log"))
     evidence = callers_file(Repository(folder))
     shop = {"x-service-name": "shop"}
     server = serve(folder)
@@ -276,7 +276,7 @@ def test_a_caller_takes_over_what_was_counted_later() -> None:
 
 def test_a_broken_contract_keeps_only_its_own_model_out(untrained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "acme-models"
-    shutil.copytree(untrained, folder)
+    shutil.copytree(untrained, folder, ignore=shutil.ignore_patterns("prediction_log"))
     path = folder / "models/penguin_mass/contract.yaml"
     broken = path.read_text(encoding="utf-8").replace("type: number", "type: numbr")
     path.write_text(broken, encoding="utf-8")
