@@ -2,8 +2,8 @@
 
     python onnx_versions.py FOLDER NAME...
 
-Writes a repository whose models each add up two numbers. Runs in a process of its own, so that the
-tests' process need not import `onnx`.
+Writes a repository whose models each add up two numbers; one named twice has two versions. Runs
+in a process of its own, so that the tests' process need not import `onnx`.
 """
 
 from __future__ import annotations
@@ -56,6 +56,25 @@ def features(columns):
 """
 
 
+# One model answers otherwise for some values of `a`, as code of data scientists may.
+MOODY_FEATURES = """\
+import time
+
+import numpy as np
+
+
+def features(columns):
+    a = columns["a"]
+    if (a == 661).any():
+        raise ValueError("secret 4711")
+    if (a == 663).any():
+        return {"a": a[:-1], "b": columns["b"]}
+    while (a == 664).any():
+        time.sleep(0.1)
+    return {"a": np.where(a == 662, np.nan, a), "b": columns["b"]}
+"""
+
+
 def adding_graph() -> bytes:
     """Return a graph that adds up the columns of `numbers`."""
     numbers = helper.make_tensor_value_info("numbers", TensorProto.FLOAT, [None, 2])
@@ -72,7 +91,7 @@ def adding_graph() -> bytes:
 def publish(root: Path, name: str) -> None:
     """Write one version of a model and make it the champion."""
     text = CONTRACT.format(name=name)
-    (root / "models" / name).mkdir(parents=True)
+    (root / "models" / name).mkdir(parents=True, exist_ok=True)
     path = root / "models" / name / "contract.yaml"
     path.write_text(text)
     reader = RowReader(parse_contract(text, path))
@@ -100,7 +119,7 @@ def publish(root: Path, name: str) -> None:
     registry = Registry(root / "registry")
     with registry.incoming(name) as folder:
         (folder / "contract.yaml").write_text(text)
-        (folder / "features.py").write_text(FEATURES)
+        (folder / "features.py").write_text(MOODY_FEATURES if name == "moody" else FEATURES)
         (folder / "model.onnx").write_bytes(adding_graph())
         write_golden(folder, [GoldenPrediction({"a": 1.5, "b": 2.0}, 3.5)])
         published = registry.publish(folder, manifest)

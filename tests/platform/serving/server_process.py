@@ -25,13 +25,13 @@ SOURCES = ROOT / "template" / "src"
 class ServerProcess:
     """A running service: its address, its process, and what it wrote."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], **environment: str) -> None:
         sources = os.environ.get("PYTHONPATH", str(SOURCES))
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": f"{sources}{os.pathsep}{ROOT}"},
+            env={**os.environ, "PYTHONPATH": f"{sources}{os.pathsep}{ROOT}", **environment},
         )
         self.told: list[str] = []
         self.log: list[dict[str, Any]] = []
@@ -54,7 +54,7 @@ class ServerProcess:
             self.log.append(msgspec.json.decode(line))
 
     def _wait_for(self, pattern: str) -> str:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 found = re.search(pattern, self._told.get(timeout=0.1))
@@ -66,7 +66,7 @@ class ServerProcess:
 
     def wait_until_loaded(self) -> None:
         """Return once no version is loading any more."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             models = self.client.get("/v1/models").json()["models"]
             if all(v["state"] != "loading" for m in models for v in m["versions"]):
@@ -76,7 +76,7 @@ class ServerProcess:
 
     def line_of(self, request_id: str) -> dict[str, Any]:
         """Return the log line of a request, waiting for it to be written."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             for line in list(self.log):
                 if line.get("request_id") == request_id:
@@ -90,10 +90,29 @@ class ServerProcess:
         if self.process.poll() is None:
             self.process.terminate()
         try:
-            return self.process.wait(10)
+            return self.process.wait(30)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
+
+
+@contextmanager
+def real_server(
+    repository: Path, *, before: Sequence[str] = (), wait: bool = True, **settings: str
+) -> Iterator[ServerProcess]:
+    """Serve a repository with its own command, `before` which another may stand.
+
+    `settings` are variables of the environment, such as MODEL_SERVICE_SERVER__WORKERS.
+    """
+    given = {"MODEL_SERVICE_SERVER__PORT": "0", "MODEL_SERVICE_SERVER__DRAIN_SECONDS": "0"}
+    command = [sys.executable, "-m", "model_service", "--repository", str(repository), "serve"]
+    server = ServerProcess([*before, *command], **(given | settings))
+    try:
+        if wait:
+            server.wait_until_loaded()
+        yield server
+    finally:
+        server.stop()
 
 
 @contextmanager

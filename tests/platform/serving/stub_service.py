@@ -23,7 +23,8 @@ from model_service.contract.contract import Contract, Feature, Output, Policy
 from model_service.contract.rows import RowReader
 from model_service.registry.loaded_version import VersionError
 from model_service.repository import Repository
-from model_service.serving import version_source
+from model_service.serving import http_protocol, version_source
+from model_service.serving import server as server_module
 from model_service.serving.server import ServeError, serve
 from model_service.settings import Settings
 
@@ -121,6 +122,9 @@ version_source.load_version = load_stub  # type: ignore[assignment, attr-defined
 if __name__ == "__main__":
     given: dict[str, Any] = msgspec.json.decode(sys.argv[2])
     with_broken = given.pop("broken", False)
+    # No test has the patience that the service has.
+    server_module.SECONDS_IDLE_CONNECTION = given.pop("idle_seconds", 75)
+    http_protocol.SECONDS_TO_TAKE_AN_ANSWER = given.pop("take_seconds", 30.0)
     server = {"port": 0, "drain_seconds": 0, **given.pop("server", {})}
     settings = msgspec.convert({"name": "stub", "server": server, **given}, Settings)
     try:

@@ -7,7 +7,11 @@ import asyncio
 import secrets
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from model_service.serving.problems import MEDIA_TYPE, ProblemError
 
@@ -29,6 +33,7 @@ class ProblemProtocol(HttpToolsProtocol):
     def __init__(self, *, seconds: float, **given: Any) -> None:
         super().__init__(**given)
         self._seconds = seconds
+        self._answering: RequestResponseCycle | None = None
         self._is_reading = False
         self._in_head = False
         self._head_bytes = 0
@@ -43,10 +48,17 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End with a connection."""
+        if self._answering is not None:  # of several requests that came at once, the first
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         self._wait_no_more()
         self.resume_writing()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
         """Begin with a request."""
