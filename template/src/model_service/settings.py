@@ -63,10 +63,13 @@ class Promotion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Stores(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where trained versions are kept (a folder, relative to the repository), and where the
-    prediction log is: a folder that holds it as SQLite, or `postgresql://…`; "" for none."""
+    prediction log is: a folder that holds it as SQLite, or `postgresql://…`; "" for none.
+    `remote_registry` is where `push` and `pull` copy versions: `s3://bucket/path`, `gs://…`,
+    `abfs://…` or a folder of others, `file:///…`."""
 
     registry: str = "registry"
     prediction_log: str = "prediction_log"
+    remote_registry: str = ""
 
 
 class PredictionLog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -200,6 +203,7 @@ _TEXT = (
     "server.host",
     "stores.registry",
     "stores.prediction_log",
+    "stores.remote_registry",
     "prediction_log.salt",
     "monitoring.host",
 )

@@ -15,6 +15,7 @@ from model_service.cli import (
     handoff_commands,
     import_command,
     model_commands,
+    remote_commands,
     service_commands,
     traffic_commands,
     update_command,
@@ -41,6 +42,7 @@ version_commands.add_to(app)
 import_command.add_to(app)
 compare_command.add_to(app)
 traffic_commands.add_to(app)
+remote_commands.add_to(app)
 service_commands.add_to(app)
 ground_truth_commands.add_to(app)
 handoff_commands.add_to(app)

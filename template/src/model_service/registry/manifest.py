@@ -139,7 +139,7 @@ def check_files(folder: Path, manifest: Manifest) -> None:
         VersionError: a file is missing, was changed, or its path leads out of the folder.
     """
     for name, digest in manifest.files.items():
-        path = _inside(folder, name)
+        path = inside(folder, name)
         try:
             found = sha256_of(path)
         except OSError as error:
@@ -156,7 +156,7 @@ def read_checked(folder: Path, manifest: Manifest, name: str) -> bytes:
     """
     if name not in manifest.files:
         raise VersionError("missing_file", f"The manifest of {folder} has no {name}.")
-    path = _inside(folder, name)
+    path = inside(folder, name)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -180,7 +180,7 @@ def _changed(path: Path) -> VersionError:
     )
 
 
-def _inside(folder: Path, name: str) -> Path:
+def inside(folder: Path, name: str) -> Path:
     """Return the file called `name` of a version.
 
     Raises:

@@ -19,6 +19,7 @@ from model_service.registry.manifest import Manifest, VersionError, digests_of, 
 MODEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 VERSION_NAME = re.compile(r"[1-9][0-9]{0,8}")
 INCOMING = ".incoming-"
+ARRIVING = ".arriving-"
 LAST = ".last"
 
 
@@ -75,6 +76,27 @@ class Registry:
         finally:
             held.close()
             shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def arriving(self, model: str, name: str) -> Iterator[Path]:
+        """Give the folder that a version from elsewhere is collected in. It stays if that is cut
+        off, so that the next attempt under the same `name` finds what came already."""
+        folder = self.path / model / f"{ARRIVING}{name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = self.path / model / f"{ARRIVING}{name}.lock"
+        with _locked(lock):
+            folder.mkdir(exist_ok=True)
+            yield folder
+            if not folder.exists():
+                lock.unlink(missing_ok=True)
+
+    def adopt(self, arrived: Path, manifest: Manifest) -> None:
+        """Make a whole version from elsewhere appear under its own number."""
+        above = arrived.parent
+        with _locked(above / ".lock"):
+            _make_durable(arrived)
+            arrived.rename(above / manifest.version)
+            sync_folder(above)
 
     def publish(self, incoming: Path, manifest: Manifest) -> Manifest:
         """Make `incoming` the next version of its model and return its manifest.
