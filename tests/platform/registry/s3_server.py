@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 
@@ -52,7 +52,7 @@ def s3_server() -> Iterator[int]:
         process.wait()
 
 
-def bucket(port: int) -> boto3.resources.base.ServiceResource:
+def bucket(port: int) -> Any:
     """Return the bucket, asked past everything that is tested."""
     resource = boto3.resource(
         "s3",

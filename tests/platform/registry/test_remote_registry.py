@@ -101,7 +101,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def object_of(port: int, place: str, name: str) -> Any:
     """Return the object called `name` of the only version there."""
     prefix = place.removeprefix(f"s3://{BUCKET}/")
-    found: Any = bucket(port).objects  # type: ignore[attr-defined]
+    found: Any = bucket(port).objects
     (one,) = [o for o in found.filter(Prefix=prefix) if o.key.endswith(name)]
     return one
 
