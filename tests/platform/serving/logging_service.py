@@ -16,6 +16,9 @@ import msgspec
 import numpy as np
 
 from model_service.contract.contract import Contract, Feature, Output, Policy
+from model_service.contract.rows import RowReader
+from model_service.drift.profiling import profile_of
+from model_service.registry.profile import write_profile
 from model_service.serving import version_source
 from model_service.serving.server import serve
 from model_service.settings import Settings
@@ -65,6 +68,18 @@ def load(folder: Path, rows_limit: int = 10_000) -> stub_service.StubVersion:
 
 version_source.load_version = load  # type: ignore[assignment, attr-defined]
 
+
+def write_reference(folder: Path) -> None:
+    """Write the profile of 60 people, half of them from each town."""
+    people = [
+        {"customer": n, "email": f"{n}@x", "town": PEOPLE.features[2].categories[n % 2], "age": n}
+        for n in range(60)
+    ]
+    read = RowReader(PEOPLE).read_rows(people)
+    answers = PeopleVersion("people", "1", 100).predict(read.values)
+    write_profile(folder, profile_of(PEOPLE, read, answers))
+
+
 if __name__ == "__main__":
     given: dict[str, Any] = msgspec.json.decode(sys.argv[2])
     server = {"port": 0, "drain_seconds": 0, **given.pop("server", {})}
@@ -76,4 +91,5 @@ if __name__ == "__main__":
     published = repository.root / "registry" / "people" / "1"
     published.mkdir(parents=True, exist_ok=True)
     (published / "manifest.json").touch()
+    write_reference(published)
     serve(settings, repository)

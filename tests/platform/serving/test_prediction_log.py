@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from model_service.drift.counts import Counts, merge
 from model_service.prediction_log.records import LoggedRow
 from model_service.prediction_log.store import PredictionStore, open_store
 from model_service.registry.traffic import canary, shadow
@@ -231,6 +233,42 @@ def test_several_workers_write_into_one_log(tmp_path: Path, store: PredictionSto
     found = {row.prediction_id for row in store.rows("sums", None, *ALWAYS)}
     assert found == set(ids)
     assert len({prediction_id.partition("-")[0] for prediction_id in ids}) == 2
+
+
+def test_counts_of_all_workers_add_up_and_tell_what_was_missing_new_or_refused(
+    tmp_path: Path, store: PredictionStore
+) -> None:
+    rows = [
+        {"customer": 1, "email": "a@x", "town": "Ulm", "age": 30},
+        {"customer": 1, "email": "a@x", "town": "Bonn", "age": 30},
+        {"customer": 1, "email": "a@x", "town": "Jena", "age": 300},
+        {"customer": 1, "town": "Jena", "age": 100},
+    ]
+    with stub_server(
+        tmp_path,
+        script=SERVICE,
+        wait=False,
+        server={"workers": 2},
+        prediction_log={"store_features": "none"},
+    ) as server:
+        server.wait_until_loaded()
+        asked: Counter[int] = Counter()  # one of the workers may still load, and answer 503
+        for _ in range(100):
+            with httpx.Client(base_url=server.url, trust_env=False) as client:
+                for body in ({"rows": rows}, {"rows": rows[3:]}):
+                    asked[client.post("/v1/models/people/predict", json=body).status_code] += 1
+    workers = list(store.counts("people", "1", *ALWAYS))
+    whole = merge(Counts.decode(one.counts) for one in workers)
+    some, none = asked[200], asked[422]
+
+    assert min(some, none) > 50
+    assert len({one.worker for one in workers}) == 2
+    assert (whole.rows, whole.refused) == (4 * some + none, some + none)
+    assert whole.features["email"].missing == some + none
+    assert whole.features["town"].unseen == some
+    assert whole.features["town"].bins[:2] == [some, some]
+    assert whole.features["age"].out_of_range == some
+    assert whole.features["prediction"].bins[:2] == [2 * some, some]
 
 
 def test_a_kill_loses_no_more_than_the_last_moments_and_spoils_nothing(

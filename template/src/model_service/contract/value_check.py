@@ -74,6 +74,12 @@ def pointer_to(name: str) -> str:
     return "/" + name.replace("~", "~0").replace("/", "~1")
 
 
+def feature_in(pointer: str) -> str:
+    """Return the field that a row's pointer begins with; `row` for the row as a whole."""
+    first = pointer[1:].partition("/")[0]
+    return first.replace("~1", "/").replace("~0", "~") or "row"
+
+
 def check_value(feature: Feature, value: object, warnings: list[RowWarning]) -> Cell:
     """Return what the model gets for `value`, and append a warning for a policy that acted.
 

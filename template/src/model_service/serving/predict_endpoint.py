@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 from starlette.types import Receive, Scope, Send
 
+from model_service.contract.rows import ReadRows
 from model_service.hooks import Hooks, Rejection
+from model_service.serving.answered_request import AnsweredRequest
 from model_service.serving.loaded_models import LoadedModels, Resolved
 from model_service.serving.logs import LogWriter, request_line
 from model_service.serving.metrics import Metrics
@@ -19,7 +21,7 @@ from model_service.serving.prediction import (
     outcome_of,
     predict,
 )
-from model_service.serving.prediction_recorder import AnsweredRequest, PredictionRecorder
+from model_service.serving.prediction_recorder import PredictionRecorder
 from model_service.serving.problems import MEDIA_TYPE, ProblemError, RequestFault
 from model_service.serving.request_body import (
     CLIENT_GONE,
@@ -126,23 +128,16 @@ class PredictEndpoint:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         seconds = self._observe(target, request_id, status, started, resolved, outcome, rows)
-        if answered is not None and resolved is not None:
-            self._recorder.append(
-                AnsweredRequest(
-                    resolved.served.loaded,
-                    resolved.alias,
-                    request_id,
-                    answered.entity,
-                    asked,
-                    answered.read,
-                    answered.answers,
-                    time.time(),
-                    seconds,
-                )
-            )
+        if resolved is None:
+            return
+        if answered is not None:
+            read, answers, entity = answered.read, answered.answers, answered.entity
+            self._record(resolved, request_id, entity, asked, read, answers, seconds)
             if routing is not None and routing.shadows:
                 _offer(routing.shadows, request_id, asked, answered)
-        if self._tells_rejections and resolved is not None and outcome != "ok":
+        elif problem.read is not None:
+            self._record(resolved, request_id, None, b"", problem.read, (), seconds)
+        if self._tells_rejections and outcome != "ok":
             slug = "rows-rejected" if answered is not None else problem.slug
             faults = _faults_of(answered) if answered is not None else problem.faults
             self._hooks.offer("on_rejection", _rejection(resolved, request_id, slug, faults))
@@ -175,6 +170,21 @@ class PredictEndpoint:
             )
         )
         return seconds
+
+    def _record(
+        self,
+        resolved: Resolved,
+        request_id: str,
+        entity: str | None,
+        sent: bytes,
+        read: ReadRows,
+        answers: Sequence[RowAnswer | RowRefused],
+        seconds: float,
+    ) -> None:
+        loaded, alias, at = resolved.served.loaded, resolved.alias, time.time()
+        self._recorder.append(
+            AnsweredRequest(loaded, alias, request_id, entity, sent, read, answers, at, seconds)
+        )
 
     async def _body(self, resolved: Resolved, head: Head, receive: Receive) -> bytes:
         limits = self._limits

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from model_service.contract.rows import BodyError, Fault, ReadRows
+from model_service.contract.value_check import feature_in
 from model_service.serving.batcher import Answers, DeadlineError, QueueFullError
 from model_service.serving.loaded_models import Resolved, ServedVersion
 from model_service.serving.metrics import VersionMeters
@@ -183,7 +184,9 @@ def _rejected(read: ReadRows) -> ProblemError:
     faults = [f for position, found in read.faults.items() for f in faults_of(position, found)]
     rows = "the only row" if read.count == 1 else f"all {read.count} rows"
     detail = f"The contract refuses {rows}. Correct what the faults point at and send again."
-    return ProblemError("rows-rejected", detail, faults=faults)
+    problem = ProblemError("rows-rejected", detail, faults=faults)
+    problem.read = read
+    return problem
 
 
 def _failed(rows: Sequence[RowAnswer | RowRefused]) -> ProblemError:
@@ -198,10 +201,4 @@ def count_problems(meters: VersionMeters, read: ReadRows) -> None:
             meters.count_problem(warning.feature, warning.problem)
     for faults in read.faults.values():
         for fault in faults:
-            meters.count_problem(_feature_of(fault.pointer), fault.code)
-
-
-def _feature_of(pointer: str) -> str:
-    """Return the feature that a row's pointer begins with; `row` for the row as a whole."""
-    first = pointer[1:].partition("/")[0]
-    return first.replace("~1", "/").replace("~0", "~") or "row"
+            meters.count_problem(feature_in(fault.pointer), fault.code)

@@ -11,21 +11,23 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import msgspec
 
-from model_service.contract.rows import ReadRows
 from model_service.hooks import Hooks
 from model_service.model_settings import ModelSettingsError, read_model_settings
 from model_service.prediction_log.pseudonyms import Pseudonyms, read_pseudonyms
-from model_service.prediction_log.records import LoggedRow
+from model_service.prediction_log.records import LoggedCounts, LoggedRow
 from model_service.prediction_log.store import StoreError, open_store
 from model_service.prediction_log.stored_features import StoredFeatures
 from model_service.registry.loaded_version import LoadedVersion
 from model_service.repository import Repository
+from model_service.serving.answered_request import AnsweredRequest
 from model_service.serving.logs import LogWriter, notice_line
 from model_service.serving.metrics import Metrics
-from model_service.serving.row_answers import RowAnswer, RowRefused
+from model_service.serving.minute_counts import MinuteCounts
+from model_service.serving.row_answers import RowAnswer
 from model_service.settings import Settings
 
 SECONDS_BETWEEN_WRITES = 0.5
@@ -38,26 +40,6 @@ ROWS_A_BREATH = 50
 SECONDS_A_BREATH = 0.0002
 STUB_PLACE = "prediction_log/stub"
 """A stub's answers are kept apart from those of models: nobody watches them for drift."""
-
-
-class AnsweredRequest(msgspec.Struct, gc=False):
-    """A request with at least one answer.
-
-    `sent` is its body, or its rows where they came otherwise. `rows` stand in the order of the
-    request; `shadow_of` names for each the prediction that the caller got, where these answers are
-    a shadow's.
-    """
-
-    loaded: LoadedVersion
-    alias: str | None
-    request_id: str
-    entity: str | None
-    sent: bytes | Sequence[object]
-    read: ReadRows
-    rows: Sequence[RowAnswer | RowRefused | None]
-    at: float
-    seconds: float
-    shadow_of: Sequence[str | None] | None = None
 
 
 class PredictionRecorder:
@@ -80,12 +62,15 @@ class PredictionRecorder:
         self.place = STUB_PLACE if settings.server.stub else settings.stores.prediction_log
         self._store = open_store(self.place, repository.root) if self.place else None
         self._is_on = self._store is not None or hooks.wants("on_prediction")
+        registry = repository.root / settings.stores.registry
+        self._counts = MinuteCounts(registry, partial(self._tell, "ERROR"))
         self._waiting: deque[AnsweredRequest] = deque()
         self._appending = threading.Lock()
         self._most_rows = settings.prediction_log.queue_rows
         self._rows_in = self._rows_out = 0
         self._bytes_in = self._bytes_out = 0
         self._unwritten: list[LoggedRow] = []
+        self._unwritten_counts: list[LoggedCounts] = []
         self._next_try = 0.0
         self._back_off = 0.0
         self._pseudonyms: Pseudonyms | None = None
@@ -150,15 +135,20 @@ class PredictionRecorder:
         """Write batch after batch until nothing waits, or the log refuses."""
         while time.monotonic() >= self._next_try:
             try:
-                self._unwritten = self._unwritten or self._batch()
-                if not self._unwritten:
-                    return
+                if not self._unwritten and not self._unwritten_counts:
+                    if not self._waiting:
+                        return
+                    self._unwritten = self._batch()
+                    self._unwritten_counts = self._counts.unwritten()
                 self.written += self._append_to_store(self._unwritten)
+                if self._store is not None:
+                    self._store.add_counts(self._unwritten_counts)
             except StoreError as error:
                 self._wait_longer(error)
                 return
             self._hooks.offer("on_prediction", self._unwritten)
-            self._unwritten = []
+            self._unwritten, self._unwritten_counts = [], []
+            self._counts.forget_unwritten()
             if self._back_off:
                 self._back_off = 0.0
                 self._tell("INFO", "the prediction log is written again")
@@ -176,9 +166,11 @@ class PredictionRecorder:
             log = self._settings.prediction_log
             self._pseudonyms = read_pseudonyms(log.salt, self.place, self._repository.root)
         batch: list[LoggedRow] = []
+        requests: list[AnsweredRequest] = []
         breath = ROWS_A_BREATH
         while self._waiting and len(batch) < ROWS_A_BATCH:
             request = self._waiting.popleft()
+            requests.append(request)
             try:
                 stored = self._stored_features(request.loaded, self._pseudonyms)
                 batch.extend(logged_rows(request, stored))
@@ -190,7 +182,14 @@ class PredictionRecorder:
             if len(batch) >= breath:
                 breath = len(batch) + ROWS_A_BREATH
                 time.sleep(SECONDS_A_BREATH)
+        self._count(requests)
         return batch
+
+    def _count(self, requests: Sequence[AnsweredRequest]) -> None:
+        try:
+            self._counts.add(requests)
+        except Exception as error:  # noqa: BLE001 - the log goes on whatever one request holds
+            self._tell("ERROR", f"requests could not be counted: {type(error).__name__}")
 
     def _append_to_store(self, rows: list[LoggedRow]) -> int:
         """Write rows and return how many; one that the database refuses for what it holds costs

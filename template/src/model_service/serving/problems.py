@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from model_service.contract.rows import ReadRows
+
 MEDIA_TYPE = b"application/problem+json"
 
 
@@ -118,7 +120,10 @@ class ProblemError(Exception):
     """A request that is answered by a problem.
 
     `slug` is a key of `PROBLEMS`; `detail` says what was wrong this time and what to do next.
+    `read` holds the rows where they could be read and all of them were refused.
     """
+
+    read: ReadRows | None = None
 
     def __init__(
         self,

@@ -16,9 +16,10 @@ import msgspec
 from model_service.contract.rows import BodyError, ReadRows
 from model_service.registry.golden import is_same
 from model_service.registry.loaded_version import LoadedVersion
+from model_service.serving.answered_request import AnsweredRequest
 from model_service.serving.logs import Line, LogWriter, failure_line
 from model_service.serving.metrics import Tally
-from model_service.serving.prediction_recorder import AnsweredRequest, PredictionRecorder
+from model_service.serving.prediction_recorder import PredictionRecorder
 from model_service.serving.row_answers import RowAnswer
 
 MOST_WAITING_REQUESTS = 1_000

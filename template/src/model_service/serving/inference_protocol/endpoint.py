@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from model_service.serving.answered_request import AnsweredRequest
 from model_service.serving.inference_protocol.inference import (
     Inferred,
     described_inputs,
@@ -147,6 +148,7 @@ class InferenceProtocol:
             answer = await getattr(self, f"_{found.name}")(asked)
         except ProblemError as problem:
             answer, outcome = _refusal(problem), outcome_of(problem.slug)
+            self._count_refused(asked, problem, started)
         except ClientGoneError:
             self._observe(scope["method"], route, CLIENT_GONE, "abandoned", asked, started)
             return
@@ -206,6 +208,17 @@ class InferenceProtocol:
             return _Answer(inferred.body)
         length = (b"inference-header-content-length", b"%d" % inferred.json_length)
         return _Answer(inferred.body, kind=b"application/octet-stream", headers=(length,))
+
+    def _count_refused(self, asked: _Asked, problem: ProblemError, started: float) -> None:
+        if problem.read is None or asked.resolved is None:
+            return
+        loaded, alias = asked.resolved.served.loaded, asked.resolved.alias
+        at, seconds = time.time(), time.perf_counter() - started
+        self._recorder.append(
+            AnsweredRequest(
+                loaded, alias, asked.request_id, None, (), problem.read, (), at, seconds
+            )
+        )
 
     async def _server(self, _: _Asked) -> _Answer:
         return _json({"name": self._settings.name, "version": "2", "extensions": EXTENSIONS})

@@ -11,6 +11,7 @@ import msgspec
 
 from model_service.contract.contract import Contract
 from model_service.contract.rows import ReadRows
+from model_service.serving.answered_request import AnsweredRequest
 from model_service.serving.batcher import Answers
 from model_service.serving.inference_protocol.messages import (
     Description,
@@ -35,7 +36,6 @@ from model_service.serving.prediction import (
     count_problems,
     faults_of,
 )
-from model_service.serving.prediction_recorder import AnsweredRequest
 from model_service.serving.problems import ProblemError
 from model_service.serving.row_answers import RowAnswer, RowRefused
 
@@ -79,7 +79,7 @@ async def infer(
     count_problems(served.meters, read)
     if read.faults:
         served.meters.outcomes["invalid_input"] += read.count
-        raise _refused(read)
+        raise _refused(read)  # the accepted rows among them have no answer to be counted with
     read_at = time.perf_counter()
     answers = await answers_of(served, read)
     answered_at = time.perf_counter()
@@ -170,7 +170,9 @@ def _refused(read: ReadRows) -> ProblemError:
     position, faults = next(iter(read.faults.items()))
     first = faults_of(position, faults)[0]
     others = f" {len(read.faults) - 1} more rows are refused." if len(read.faults) > 1 else ""
-    return ProblemError("rows-rejected", f"Row {position}: {first.message}{others}")
+    problem = ProblemError("rows-rejected", f"Row {position}: {first.message}{others}")
+    problem.read = ReadRows(len(read.faults), (), [], {}, read.faults)
+    return problem
 
 
 def _encoded(

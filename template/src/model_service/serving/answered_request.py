@@ -1,0 +1,31 @@
+"""One request for the prediction log, as the event loop hands it on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from model_service.contract.rows import ReadRows
+from model_service.registry.loaded_version import LoadedVersion
+from model_service.serving.row_answers import RowAnswer, RowRefused
+
+
+class AnsweredRequest(msgspec.Struct, gc=False):
+    """A request whose rows were read, and what became of them.
+
+    `sent` is its body, or its rows where they came otherwise. `rows` stand in the order of the
+    request, or there are none where no row was accepted. `shadow_of` names for each the prediction
+    that the caller got, where these answers are a shadow's.
+    """
+
+    loaded: LoadedVersion
+    alias: str | None
+    request_id: str
+    entity: str | None
+    sent: bytes | Sequence[object]
+    read: ReadRows
+    rows: Sequence[RowAnswer | RowRefused | None]
+    at: float
+    seconds: float
+    shadow_of: Sequence[str | None] | None = None

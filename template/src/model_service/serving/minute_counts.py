@@ -1,0 +1,113 @@
+"""What a worker counts of each version in each minute: exact, and without keeping any row."""
+
+from __future__ import annotations
+
+import secrets
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from model_service.contract.value_check import feature_in
+from model_service.drift.counts import Counter, Counts, merge
+from model_service.prediction_log.records import LoggedCounts
+from model_service.registry.loaded_version import LoadedVersion
+from model_service.registry.profile import ProfileMismatchError, read_profile
+from model_service.serving.answered_request import AnsweredRequest
+from model_service.serving.row_answers import RowAnswer
+
+SECONDS = 60
+
+
+class _Answers(msgspec.Struct):
+    values: list[Any]
+    probabilities: list[list[float]] | None
+
+
+class MinuteCounts:
+    """The counts of one worker. `registry` is the folder of the versions' profiles; `tell` takes a
+    sentence for the log."""
+
+    def __init__(self, registry: Path, tell: Callable[[str], None]) -> None:
+        self._registry = registry
+        self._tell = tell
+        self._worker = secrets.token_hex(6)
+        self._counters: weakref.WeakKeyDictionary[LoadedVersion, list[Counter]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._newest: dict[tuple[str, str], tuple[int, Counts]] = {}
+        self._unwritten: dict[tuple[str, str, int], Counts] = {}
+
+    def add(self, requests: Iterable[AnsweredRequest]) -> None:
+        """Count what came in and what was answered."""
+        by_version: dict[tuple[LoadedVersion, int], list[AnsweredRequest]] = {}
+        for request in requests:
+            minute = int(request.at) // SECONDS * SECONDS
+            by_version.setdefault((request.loaded, minute), []).append(request)
+        for (loaded, minute), together in by_version.items():
+            for counter in self._counter(loaded):
+                self._add((loaded.model, loaded.version), minute, _counted(counter, together))
+
+    def unwritten(self) -> list[LoggedCounts]:
+        """Return what the log does not hold yet, each minute with all that was counted in it."""
+        return [
+            LoggedCounts(model, version, minute, self._worker, counts.encode())
+            for (model, version, minute), counts in self._unwritten.items()
+        ]
+
+    def forget_unwritten(self) -> None:
+        """Take note that all of it is written."""
+        self._unwritten.clear()
+
+    def _add(self, version: tuple[str, str], minute: int, counts: Counts) -> None:
+        # A request that comes late counts in the newest minute: those before may be written.
+        newest, sofar = self._newest.get(version, (minute, Counts()))
+        if minute > newest:
+            newest, sofar = minute, Counts()
+        whole = merge([sofar, counts])
+        self._newest[version] = (newest, whole)
+        self._unwritten[(*version, newest)] = whole
+
+    def _counter(self, loaded: LoadedVersion) -> list[Counter]:
+        """Return the counter of a version, or none where it has no profile to count by."""
+        found = self._counters.get(loaded)
+        if found is None:
+            found = self._counters[loaded] = []
+            try:
+                profile = read_profile(self._registry / loaded.model / loaded.version)
+                found.append(Counter(loaded.contract, profile))
+            except (ProfileMismatchError, OSError) as error:
+                self._tell(str(error))
+        return found
+
+
+def _counted(counter: Counter, requests: Sequence[AnsweredRequest]) -> Counts:
+    values: list[tuple[Any, ...]] = []
+    warnings: list[list[tuple[str, str]]] = []
+    refused: list[list[tuple[str, str]]] = []
+    moments: list[float] = []
+    answers = _Answers([], [])
+    for request in requests:
+        read = request.read
+        values += read.values
+        moments += [request.at] * len(read.values)
+        for position in read.positions:
+            found = read.warnings.get(position, ())
+            warnings.append([(one.feature, one.problem) for one in found])
+            answer = request.rows[position]
+            if isinstance(answer, RowAnswer):
+                answers.values.append(answer.value)
+                shares = answer.probabilities
+                if shares is not msgspec.UNSET and answers.probabilities is not None:
+                    answers.probabilities.append(list(shares.values()))
+            else:
+                answers.values.append(None)
+        refused += [
+            [(feature_in(fault.pointer), fault.code) for fault in faults]
+            for faults in read.faults.values()
+        ]
+    at = np.array(moments, dtype=np.float64)
+    return counter.count(values, warnings, answers, refused=refused, at=at)
