@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 import typer
 
+from model_service.cli import handoff_files_commands
 from model_service.cli.terminal import (
     NOT_IN_ORDER,
     command_line,
@@ -54,6 +55,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("sign")(sign)
     group.command("plan")(plan)
     group.command("tickets")(tickets)
+    handoff_files_commands.add_to(group)
     app.add_typer(group, name="handoff", rich_help_panel="Handoff")
 
 
