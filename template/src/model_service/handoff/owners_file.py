@@ -8,6 +8,7 @@ from pathlib import Path
 
 from model_service.files import write_atomically
 from model_service.handoff.codeowners import PLACES
+from model_service.handoff.items import Team
 from model_service.handoff.signature import path_of
 from model_service.model_settings import read_model_settings
 from model_service.repository import Repository
@@ -90,12 +91,14 @@ def _owned(repository: Repository, settings: Settings) -> Iterator[tuple[str, tu
     if devops:
         yield "/deploy/", (*owners, *devops)
         yield "/monitoring/", (*owners, *devops)
-    for team, account in (
-        ("backend", backend),
-        ("devops", devops),
-        ("product", _accounts(contacts.product)),
-    ):
-        yield f"/{path_of(repository, team).relative_to(repository.root).as_posix()}", account
+    signing: dict[Team, tuple[str, ...]] = {
+        "backend": backend,
+        "devops": devops,
+        "product": _accounts(contacts.product),
+    }
+    for team, accounts in signing.items():
+        signed = path_of(repository, team).relative_to(repository.root)
+        yield f"/{signed.as_posix()}", accounts
 
 
 def _maintainers(repository: Repository, settings: Settings, name: str) -> tuple[str, ...]:
