@@ -14,6 +14,7 @@ from model_service.cli import (
     ground_truth_commands,
     handoff_commands,
     import_command,
+    loadtest_command,
     model_commands,
     remote_commands,
     service_commands,
@@ -46,6 +47,7 @@ remote_commands.add_to(app)
 service_commands.add_to(app)
 ground_truth_commands.add_to(app)
 handoff_commands.add_to(app)
+loadtest_command.add_to(app)
 doctor_command.add_to(app)
 update_command.add_to(app)
 

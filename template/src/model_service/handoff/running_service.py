@@ -54,6 +54,11 @@ class RunningService:
         )
         self.port = self._wait_for_port()
 
+    @property
+    def pid(self) -> int:
+        """The process, whose children may be workers."""
+        return self._process.pid
+
     def ask(
         self,
         method: str,
