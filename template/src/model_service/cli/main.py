@@ -17,6 +17,7 @@ from model_service.cli import (
     loadtest_command,
     model_commands,
     remote_commands,
+    replay_command,
     service_commands,
     traffic_commands,
     update_command,
@@ -46,6 +47,7 @@ traffic_commands.add_to(app)
 remote_commands.add_to(app)
 service_commands.add_to(app)
 ground_truth_commands.add_to(app)
+replay_command.add_to(app)
 handoff_commands.add_to(app)
 loadtest_command.add_to(app)
 doctor_command.add_to(app)
