@@ -17,7 +17,8 @@ SECOND, BROKEN = "999999998", "999999999"
 """Versions that only the proofs know: a copy of the champion, and one with a changed byte."""
 
 
-NOT_LINKED = ("registry", "traffic.yaml", "prediction_log", "handoff", ".git", ".venv")
+NOT_LINKED = ("registry", "traffic.yaml", "prediction_log", "handoff", "hooks.py", ".git", ".venv")
+"""What commands write to, and hooks: nobody outside is told of what a proof does."""
 
 
 def make_scratch(
