@@ -13,6 +13,12 @@ PACKAGES = {
     "prometheus-alertmanager": "prometheus-alertmanager",
     "amtool": "prometheus-alertmanager",
     "chromium": "chromium",
+    "buildah": "buildah",
+    "podman": "podman",
+    "runc": "runc",
+    "kubectl": "kubernetes-client",
+    "npm": "npm",
+    "node": "nodejs",
 }
 
 

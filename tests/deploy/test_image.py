@@ -1,0 +1,181 @@
+"""The image is really built and run, as a cluster would: locked, small, quick, hard to misuse."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.deploy.base_image import DOCKERFILE, assemble
+from tests.deploy.client_suite import SUITE, answers_of, assert_same
+from tests.deploy.containers import BUILD_ENVIRONMENT, Container, Containers, containers
+from tests.deploy.plain_service import plain_service
+
+BASE = "localhost/python"
+IMAGE = "localhost/acme-models:1"
+MOST_MEGABYTES = 350
+MOST_BUILD_SECONDS = 180
+MOST_SECONDS_UNTIL_READY = 3
+SECONDS = 60
+CERTIFICATES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+def test_the_image_is_built_and_answers_like_the_process(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = {}
+    with containers() as store, plain_service(trained) as plain:
+        assemble(tmp_path / "base")
+        store.build(tmp_path / "base", DOCKERFILE, BASE)
+        figures["seconds to build"] = build(store, trained, tmp_path)
+        figures["megabytes"] = int(store.inspect(IMAGE, "{{.Size}}")) / 1e6
+        assert figures["seconds to build"] < MOST_BUILD_SECONDS
+        assert figures["megabytes"] < MOST_MEGABYTES
+        it_says_what_it_is(store)
+        its_versions_answer_as_they_did_when_they_were_trained(store)
+        with started(store) as (container, client):
+            figures["CPU seconds until ready"] = seconds_until_ready(container, client)
+            it_may_do_nothing_else(container)
+            assert_same(answers_of(str(client.base_url)), answers_of(plain.url))
+            it_answers_until_callers_have_left(container, client)
+        it_ends_at_once_while_it_still_starts(store)
+    assert figures["CPU seconds until ready"] < MOST_SECONDS_UNTIL_READY
+    with capsys.disabled():
+        print("\nimage:", ", ".join(f"{name} {figure:.1f}" for name, figure in figures.items()))
+
+
+def build(store: Containers, service: Path, folder: Path) -> float:
+    """`make image`, with what this machine needs to reach the package index as secrets."""
+    secrets = []
+    if bundle := next((os.environ[name] for name in CERTIFICATES if os.environ.get(name)), None):
+        secrets.append(f"--secret id=ca,src={bundle}")
+    if index := index_of_this_machine():
+        (folder / "pip.conf").write_text(f"[global]\n{index}", encoding="utf-8")
+        secrets.append(f"--secret id=pip_conf,src={folder}/pip.conf")
+    command = ["make", "--old-file", "train", "image", f"IMAGE={IMAGE}", "VERSION=1"]
+    command += [f"DOCKER={' '.join(store.buildah)}"]
+    command += [f"IMAGE_OPTIONS=--no-cache --build-arg BASE={BASE} {' '.join(secrets)}"]
+    started_at = time.monotonic()
+    ran = subprocess.run(
+        command,
+        cwd=service,
+        env=os.environ | BUILD_ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout[-4000:]
+    return time.monotonic() - started_at
+
+
+def index_of_this_machine() -> str:
+    """The addresses of a package index that pip is told of here; files of this machine left out."""
+    command = [shutil.which("pip") or "pip3", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.findall(
+        r"^\S*\.((?:extra-)?index-url|proxy)='(http.*)'$", listed.stdout, re.MULTILINE
+    )
+    return "".join(f"{name} = {address}\n" for name, address in found)
+
+
+def it_says_what_it_is(store: Containers) -> None:
+    labels = store.inspect(IMAGE, '{{index .Labels "org.opencontainers.image.title"}} {{.User}}')
+    assert labels == "acme-models 10001:10001"
+    assert store.inspect(IMAGE, '{{index .Labels "org.opencontainers.image.version"}}') == "1"
+    revision = store.inspect(IMAGE, '{{index .Labels "org.opencontainers.image.revision"}}')
+    assert re.fullmatch("[0-9a-f]{40}", revision)
+    assert "/livez" in store.inspect(IMAGE, "{{.HealthCheck.Test}}")
+
+
+def its_versions_answer_as_they_did_when_they_were_trained(store: Containers) -> None:
+    told = store.run(IMAGE, "verify", "--all")
+    assert "penguin_species version 1" in told
+    assert "penguin_mass version 1" in told
+    assert "telemetry" not in told.lower()
+
+
+@contextmanager
+def started(store: Containers) -> Iterator[tuple[Container, httpx.Client]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = [
+        *("--env", f"MODEL_SERVICE_SERVER__PORT={port}"),
+        *("--env", "MODEL_SERVICE_SERVER__DRAIN_SECONDS=3"),
+        *("--tmpfs", "/tmp", "--tmpfs", "/srv/prediction_log"),  # noqa: S108
+    ]
+    with (
+        store.running(IMAGE, *settings) as container,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client,
+    ):
+        yield container, client
+
+
+def status_of(client: httpx.Client, path: str) -> int:
+    """The status of an answer on a connection of its own; 0 while nobody answers."""
+    try:
+        return client.get(path, headers={"connection": "close"}).status_code
+    except httpx.TransportError:
+        return 0
+
+
+def seconds_until_ready(container: Container, client: httpx.Client) -> float:
+    """The CPU seconds that it took: on a machine with nothing else to do it is ready as soon."""
+    deadline = time.monotonic() + SECONDS
+    while status_of(client, "/readyz") != 200:
+        assert time.monotonic() < deadline, container.log
+        time.sleep(0.02)
+    fields = Path(f"/proc/{container.process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def it_may_do_nothing_else(container: Container) -> None:
+    status = Path(f"/proc/{container.process}/status").read_text()
+    assert re.search(r"^Uid:\s+10001\s+10001\s+10001\s+10001$", status, re.MULTILINE)
+    assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
+    for kind in ("Prm", "Eff", "Bnd", "Amb"):
+        assert re.search(rf"^Cap{kind}:\s+0+$", status, re.MULTILINE), kind
+    for path in ("/srv/new", "/srv/registry/new", "/opt/python/new", "/etc/new"):
+        assert "Read-only file system" in container.try_python(f"open({path!r}, 'w')")
+    find = "from importlib.util import find_spec; print([*map(find_spec, ('pandas', 'sklearn'))])"
+    assert container.try_python(find).strip() == "[None, None]"
+
+
+def it_answers_until_callers_have_left(container: Container, client: httpx.Client) -> None:
+    ask = SUITE[0]
+    container.terminate()
+    deadline = time.monotonic() + SECONDS
+    while status_of(client, "/readyz") != 503:
+        assert time.monotonic() < deadline
+    left_at = time.monotonic() + 1
+    while time.monotonic() < left_at:
+        assert ask.ask(client)[1] == 200
+    assert container.exit_code == 0
+
+
+def it_ends_at_once_while_it_still_starts(store: Containers) -> None:
+    """143 is what the command itself ends with before the service took over."""
+    with store.running(IMAGE) as container:
+        deadline = time.monotonic() + SECONDS
+        status = Path(f"/proc/{container.process}/status")
+        while not handles(signal.SIGTERM, status.read_text()):
+            assert time.monotonic() < deadline
+        container.terminate()
+        assert container.exit_code == 143
+
+
+def handles(number: signal.Signals, status: str) -> bool:
+    caught = re.search(r"^SigCgt:\s+(\w+)$", status, re.MULTILINE)
+    assert caught
+    return bool(int(caught[1], 16) >> (number - 1) & 1)
