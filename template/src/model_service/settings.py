@@ -46,12 +46,14 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one request may ask for. `body_bytes` holds before and after decompression;
-    `queue_rows` is how many rows may wait for a model at once before callers get 429."""
+    callers get 429 when `queue_rows` rows wait for a model, or as many as it would probably take
+    `queue_seconds` to answer."""
 
     body_bytes: Count = 10 * 1024 * 1024
     rows_per_request: Count = 10_000
     seconds_per_request: Seconds = 10.0
     queue_rows: Count = 20_000
+    queue_seconds: Seconds = 2.0
 
 
 class Promotion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -22,6 +22,8 @@ from model_service.contract.rows import RowValues
 LONGEST_INLINE_SECONDS = 0.005
 """A call that takes longer is moved to a thread, so that health checks are answered meanwhile."""
 FIRST_INLINE_ROWS = 256
+SHARE_OF_NEWEST = 0.2
+"""Of the newest call in the running mean of what a row costs."""
 LARGEST_INLINE_SPLIT = 64
 """A larger batch that fails is split in the thread: each split calls the model again."""
 
@@ -82,6 +84,7 @@ class Batcher:
         *,
         runs_inline: bool,
         queue_rows: int,
+        queue_seconds: float,
         seconds: float,
         name: str = "model",
         on_failure: OnFailure | None = None,
@@ -90,6 +93,9 @@ class Batcher:
         self._inline_rows = FIRST_INLINE_ROWS if runs_inline else 0
         self._may_run_inline = runs_inline
         self._queue_rows = queue_rows
+        self._queue_seconds = queue_seconds
+        self._row_seconds = 0.0
+        self._rows_waiting = 0
         self._seconds = seconds
         self._on_failure = on_failure
         self._waiting: list[_Waiting] = []
@@ -112,16 +118,20 @@ class Batcher:
         The future raises `DeadlineError` when the answer takes longer than the limit.
 
         Raises:
-            QueueFullError: too many rows wait already, or the model hangs in a call that was given
-                up. A single request on its own is always taken.
+            QueueFullError: so many rows wait already that these would wait too long, or the model
+                hangs in a call that was given up. A request before which none waits is always
+                taken.
         """
         if self._rows_held and self._rows_held + len(rows) > self._queue_rows:
             raise QueueFullError
         loop = asyncio.get_running_loop()
         if self._thread_is_busy and loop.time() - self._busy_since > self._seconds:
             raise QueueFullError
+        if self._rows_waiting * self._row_seconds > self._queue_seconds:
+            raise QueueFullError
         waiting = _Waiting(rows, loop.create_future())
         self._rows_held += len(rows)
+        self._rows_waiting += len(rows)
         self._waiting.append(waiting)
         if self._thread_is_busy:
             self._set_deadline(waiting)
@@ -144,11 +154,13 @@ class Batcher:
             waiting.future.set_exception(DeadlineError())
         if waiting in self._waiting:
             self._waiting.remove(waiting)
+            self._rows_waiting -= len(waiting.rows)
             self._rows_held -= len(waiting.rows)
 
     def _flush(self) -> None:
         self._flush_is_due = False
         batch, self._waiting = self._waiting, []
+        self._rows_waiting = 0
         for waiting in [w for w in batch if w.future.done()]:  # its caller has gone
             self._rows_held -= len(waiting.rows)
             batch.remove(waiting)
@@ -196,7 +208,9 @@ class Batcher:
             self._flush()
 
     def _learn(self, rows: int, seconds: float) -> None:
-        """Remember how many rows the loop may answer by itself without being held up."""
+        """Remember what a row costs, and how many rows the loop may answer by itself without being
+        held up."""
+        self._row_seconds += (seconds / rows - self._row_seconds) * SHARE_OF_NEWEST
         if not self._may_run_inline:
             return
         if seconds > LONGEST_INLINE_SECONDS:

@@ -198,6 +198,7 @@ class VersionLoader:
             loaded.predict,
             runs_inline=loaded.runs_inline,
             queue_rows=limits.queue_rows,
+            queue_seconds=limits.queue_seconds,
             seconds=limits.seconds_per_request,
             name=f"{model} {version}",
             on_failure=log_failure,
