@@ -93,8 +93,8 @@ def main() -> None:
             shares = statistics.quantiles(asked.seconds, n=100)
             answered, shed = asked.statuses[200], asked.statuses[429]
             other = asked.statuses.total() - answered - shed
-            middle, last = shares[49] * 1000, shares[98] * 1000
-            print(f"| {times:g} times | {answered} | {shed} | {other} | {middle:.1f} | {last:.1f} |")
+            waits = f"{shares[49] * 1000:.1f} | {shares[98] * 1000:.1f}"
+            print(f"| {times:g} times | {answered} | {shed} | {other} | {waits} |")
     finally:
         server.stop()
 
