@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import yaml
 
+from model_service.files import sha256_of
 from model_service.handoff.bundle import bundle_folder, contracts_in, make_bundle, write_bundle
 from model_service.handoff.items import checklist
+from model_service.handoff.load_evidence import LoadEvidence, ModelLoad, write_load_evidence
 from model_service.handoff.plan import make_plan, plan_file, write_plan
 from model_service.handoff.signature import sign
-from model_service.registry.manifest import digests_of, read_manifest, write_manifest
+from model_service.registry.manifest import MANIFEST, digests_of, read_manifest, write_manifest
 from model_service.repository import Repository
 from model_service.serving.stub_callers import Caller, callers_file
 from model_service.settings import read_settings
@@ -65,6 +68,7 @@ def hand_over(template: Template, folder: Path) -> Path:
     fill_in(root)
     commit_all(root)
     git(root, "config", "user.email", "somebody.else@example.invalid")
+    measure(root)
     plan_and_sign(root)
     git(root, "add", "--all")
     return root
@@ -110,6 +114,41 @@ def plan_and_sign(root: Path) -> None:
     for item in checklist():
         for team in item.signers:
             sign(repository, item, team, f"Somebody of {team}", "seen", TODAY)
+
+
+def measure(root: Path) -> None:
+    """Write what a load test and a bill of materials would say of this service."""
+    repository = Repository(root)
+    settings = read_settings(repository, {})
+    loads = tuple(
+        ModelLoad(
+            model=model,
+            version="1",
+            manifest_sha256=sha256_of(root / "registry" / model / "1" / MANIFEST),
+            steps=(),
+            requests_per_second=900.0,
+            per_core=900.0,
+            memory_bytes=200 * 2**20,
+            peak_requests_per_second=10.0,
+            broke_at=64,
+        )
+        for model in repository.model_names()
+    )
+    evidence = LoadEvidence(
+        at=dt.datetime.now(dt.UTC),
+        target="this machine",
+        rows_per_request=1,
+        slo=settings.slo,
+        headroom=1.0,
+        models=loads,
+        replicas=1,
+    )
+    write_load_evidence(repository, evidence)
+    locked = (root / "deploy/requirements.txt").read_text(encoding="utf-8")
+    pins = re.findall(r"^([\w.-]+)==([^\s;\\]+)", locked, re.MULTILINE)
+    components = [{"name": name, "version": version} for name, version in pins]
+    (root / "build").mkdir()
+    (root / "build/sbom.json").write_bytes(msgspec.json.encode({"components": components}))
 
 
 def copy_of(root: Path, folder: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from functools import cached_property
@@ -158,19 +159,27 @@ class Subject:
         return service
 
     def run(
-        self, *command: str, seconds: float = 300, **environ: str
+        self, *command: str, seconds: float = 300, environ: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the repository, and return how it ended and what it printed."""
-        return subprocess.run(  # noqa: S603
-            command,
-            cwd=self.root,
-            env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200", **environ},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
+        try:
+            return subprocess.run(  # noqa: S603
+                command,
+                cwd=self.root,
+                env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200", **(environ or {})},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise UnmetError(f"{Path(command[0]).name} did not end within {seconds:g} s") from None
+
+    def run_service_command(self, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the service in a folder beside the repository, on stores of its own."""
+        command = [sys.executable, "-m", "model_service", "--repository", str(root)]
+        return self.run(*command, *arguments, environ=SCRATCH_STORES)
 
     @cached_property
     def files(self) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -224,9 +223,8 @@ def training_can_be_repeated(subject: Subject) -> str:
     for model in subject.contracts:
         folder = subject.folder(f"training-{model}")
         link_repository(subject.root, folder)
-        command = [sys.executable, "-m", "model_service", "--repository", str(folder)]
         for _ in range(2):
-            ran = subject.run(*command, "train", model, MODEL_SERVICE_STORES__REGISTRY="registry")
+            ran = subject.run_service_command(folder, "train", model)
             if ran.returncode:
                 raise UnmetError(f"train {model}: {ran.stdout.strip().splitlines()[-1]}")
         first, second = ((folder / "registry" / model / n / GOLDEN).read_bytes() for n in "12")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import time
 from typing import Annotated, Any
 
 import msgspec
@@ -13,9 +14,11 @@ from model_service.handoff.alerts import alerts_of
 from model_service.handoff.items import checklist
 from model_service.handoff.outcome import StaleError, UnmetError, proves
 from model_service.handoff.plan import PlanError, plan_file, read_plan
-from model_service.handoff.subject import Subject
+from model_service.handoff.subject import SCRATCH_STORES, Subject
 from model_service.model_settings import read_model_settings
+from model_service.prediction_log.store import open_store
 
+LONGEST_SECONDS = 30
 PARTS = ("Symptom", "Query", "Action", "Rollback")
 
 
@@ -52,6 +55,40 @@ def alerts_lead_to_the_runbook(subject: Subject) -> str:
 
 def _anchor_of(heading: str) -> str:
     return re.sub(r"[^\w -]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@proves("OPS-3")
+def a_prediction_is_explained(subject: Subject) -> str:
+    """Ask a running service, and explain its answers from their ids by the command."""
+    asked = {
+        model: subject.service.predict(model, subject.rows(model)).json["rows"]
+        for model in subject.served
+    }
+    for model, answers in asked.items():
+        id_ = answers[-1]["prediction_id"]
+        _wait_until_it_is_logged(subject, id_)
+        ran = subject.run_service_command(subject.scratch.root, "replay", id_, "--json")
+        if ran.returncode:
+            last = (ran.stdout.strip().splitlines() or ["it says nothing"])[-1]
+            raise UnmetError(
+                f"replay of a prediction of {model} ends with {ran.returncode}: {last}"
+            )
+        replayed = msgspec.json.decode(ran.stdout)
+        if not replayed["is_same"] or replayed["value"] != answers[-1]["value"]:
+            raise UnmetError(f"replay explains another answer of {model} than was given")
+    return f"answers of {len(asked)} models are explained from their ids"
+
+
+def _wait_until_it_is_logged(subject: Subject, prediction_id: str) -> None:
+    store = open_store(SCRATCH_STORES["MODEL_SERVICE_STORES__PREDICTION_LOG"], subject.scratch.root)
+    deadline = time.monotonic() + LONGEST_SECONDS
+    try:
+        while store.find(prediction_id) is None:
+            if time.monotonic() > deadline:
+                raise UnmetError(f"a prediction is not in the log {LONGEST_SECONDS} s later")
+            time.sleep(0.1)
+    finally:
+        store.close()
 
 
 @proves("OPS-4")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 import time
 from http.client import HTTPResponse
 
@@ -53,11 +52,7 @@ def one_command_rolls_back(subject: Subject) -> str:
         (("rollback", model), before["version"]),
     ):
         begun = time.monotonic()
-        ran = subject.run(
-            *(sys.executable, "-m", "model_service", "--repository", str(repository.root)),
-            *command,
-            MODEL_SERVICE_STORES__REGISTRY="registry",
-        )
+        ran = subject.run_service_command(repository.root, *command)
         if ran.returncode:
             raise UnmetError(f"{' '.join(command)}: {ran.stdout.strip().splitlines()[-1]}")
         while (after := service.predict(model, rows).json)["version"] != expected:

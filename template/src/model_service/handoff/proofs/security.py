@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from model_service.contract.examples import example_rows
 from model_service.handoff.expectation import with_value
-from model_service.handoff.outcome import UnmetError, proves
+from model_service.handoff.outcome import SkippedError, StaleError, UnmetError, proves
 from model_service.handoff.running_service import Reply
 from model_service.handoff.subject import Subject
 
 CALLERS, CROWD_ROWS, CROWD_ROUNDS = 6, 2000, 20
+PIP_AUDIT = "2.10.1"
 LARGEST_FILE = 1_000_000
 SECRETS = {
     "a private key": re.compile(rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----"),
@@ -58,6 +61,46 @@ def no_secret_is_in_git(subject: Subject) -> str:
     if ran.returncode:
         raise UnmetError(f"zizmor: {ran.stdout.strip().splitlines()[0]}")
     return f"{read} files hold no secret; zizmor finds nothing in the workflows"
+
+
+@proves("SEC-2")
+def what_is_inside_is_known(subject: Subject) -> str:
+    """Hold the bill of materials against the lock of the image, then ask for known holes."""
+    locked = subject.root / "deploy" / "requirements.txt"
+    sbom = subject.root / "build" / "sbom.json"
+    if not locked.is_file():
+        raise UnmetError("deploy/requirements.txt, the lock of the image, is not there: make lock")
+    if not sbom.is_file():
+        raise UnmetError("there is no bill of materials: make sbom")
+    listed = {(c["name"].lower(), c["version"]) for c in _components(sbom)}
+    pins = re.findall(r"^([\w.-]+)==([^\s;\\]+)", locked.read_text(encoding="utf-8"), re.MULTILINE)
+    unlisted = [name for name, version in pins if (name.lower(), version) not in listed]
+    if unlisted:
+        raise StaleError(f"build/sbom.json does not list {unlisted[0]} as it is locked: make sbom")
+    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+    if not Path(uv).is_file():
+        raise SkippedError("uv is not here: known vulnerabilities cannot be asked for")
+    audit = ["tool", "run", "--quiet", f"pip-audit=={PIP_AUDIT}", "--requirement", str(locked)]
+    try:
+        ran = subject.run(
+            uv, *audit, "--disable-pip", "--strict", "--progress-spinner=off", seconds=60
+        )
+    except UnmetError as error:
+        raise SkippedError(f"known vulnerabilities could not be asked for: {error}") from None
+    if ran.returncode and "known vulnerabilit" not in ran.stdout:
+        why = (ran.stdout.strip().splitlines() or ["no reason was given"])[-1]
+        raise SkippedError(f"known vulnerabilities could not be asked for: {why}")
+    if ran.returncode:
+        raise UnmetError(" ".join(ran.stdout.strip().splitlines()[:1]))
+    return f"{len(pins)} locked libraries are listed; none has a known vulnerability"
+
+
+def _components(sbom: Path) -> list[dict[str, str]]:
+    try:
+        components: list[dict[str, str]] = msgspec.json.decode(sbom.read_bytes())["components"]
+    except (msgspec.DecodeError, KeyError, TypeError):
+        raise UnmetError("build/sbom.json is no bill of materials: make sbom") from None
+    return components
 
 
 @proves("SEC-3")

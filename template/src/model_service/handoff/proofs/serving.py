@@ -9,14 +9,18 @@ from importlib import metadata
 
 import msgspec
 
+from model_service.files import sha256_of
 from model_service.handoff.expectation import answered_rows, check_answer
+from model_service.handoff.load_evidence import read_load_evidence
 from model_service.handoff.manifests import PROBES, containers_of, manifests_of
-from model_service.handoff.outcome import SkippedError, UnmetError, proves
+from model_service.handoff.outcome import SkippedError, StaleError, UnmetError, proves
 from model_service.handoff.scratch import BROKEN, SECOND
 from model_service.handoff.subject import Subject
+from model_service.model_settings import read_model_settings
 from model_service.registry.loaded_version import load_version
-from model_service.registry.manifest import VersionError
+from model_service.registry.manifest import MANIFEST, VersionError
 
+LOAD_TEST_DAYS = 30
 ASK_INSIDE = """\
 import subprocess, sys, time, urllib.request as web
 service = subprocess.Popen([sys.executable, "-m", "model_service", "serve"], stderr=-3, stdout=-3)
@@ -126,10 +130,41 @@ def the_image_predicts(subject: Subject) -> str:
         raise UnmetError(f"{image} runs as root")
     locked = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp"]
     command = [engine, "run", "--rm", *locked, "--entrypoint=python", image, "-c", ASK_INSIDE]
-    ran = subject.run(*command, MODEL="", seconds=120)
+    ran = subject.run(*command, seconds=120)
     if ran.returncode:
         raise UnmetError(f"{image}: {ran.stdout.strip().splitlines()[-1]}")
     return f"{image} runs as {user} on a read-only disk: {ran.stdout.strip().splitlines()[-1]}"
+
+
+@proves("SRV-3")
+def the_declared_load_is_answered(subject: Subject) -> str:
+    """Read what `loadtest` measured of exactly these champions, for exactly this promise."""
+    evidence = read_load_evidence(subject.repository)
+    todo = f"{subject.command} loadtest"
+    if evidence is None:
+        raise UnmetError(f"nobody has measured it: {todo}")
+    age = (subject.today - evidence.at.date()).days
+    if age > LOAD_TEST_DAYS:
+        raise StaleError(f"measured {age} days ago, {LOAD_TEST_DAYS} are allowed: {todo}")
+    if evidence.slo != subject.settings.slo:
+        raise StaleError(f"measured for another service level than service.yaml promises: {todo}")
+    measured = {load.model: load for load in evidence.models}
+    for model, champion in subject.champions.items():
+        load = measured.get(model)
+        folder = subject.registry.folder(model, champion.version)
+        if load is None or load.manifest_sha256 != sha256_of(folder / MANIFEST):
+            raise StaleError(f"{model} {champion.version} was not measured: {todo}")
+        peak = read_model_settings(subject.repository, model).traffic.peak_requests_per_second
+        if peak > load.peak_requests_per_second:
+            raise StaleError(
+                f"{model}: measured for a peak of {load.peak_requests_per_second:g}: {todo}"
+            )
+    if evidence.replicas is None:
+        raise UnmetError("a model does not keep its service level even for a single caller")
+    memory = max((load.memory_bytes or 0 for load in evidence.models), default=0) // 2**20
+    return (
+        f"{evidence.replicas} replicas answer twice the peak, {memory} MiB each ({evidence.at:%F})"
+    )
 
 
 @proves("SRV-5")
