@@ -22,6 +22,7 @@ from tests.answers import Asked, Caller  # noqa: E402
 from tests.found_versions import (  # noqa: E402
     REPOSITORY,
     Found,
+    addresses,
     champions,
     contracts,
     found_versions,
@@ -54,6 +55,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("version", "feature_dirt"), params, ids=ids, indirect=True)
     elif "version" in metafunc.fixturenames:
         metafunc.parametrize("version", found_versions(), ids=str, indirect=True)
+    elif "address" in metafunc.fixturenames:
+        ids = [f"{found.model}{suffix}" for found, suffix in addresses()]
+        metafunc.parametrize("address", addresses(), ids=ids, indirect=True)
     elif "champion" in metafunc.fixturenames:
         metafunc.parametrize("champion", champions(), ids=str, indirect=True)
     elif "asked" in metafunc.fixturenames:
@@ -67,6 +71,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def version(request: pytest.FixtureRequest) -> Found:
     """A version of a model; fails if there is something to run first."""
     return _without_problem(request.param)
+
+
+@pytest.fixture
+def address(request: pytest.FixtureRequest) -> tuple[Found, str]:
+    """A version, and what follows the name of its model in the path of those who ask for it."""
+    found, suffix = request.param
+    return _without_problem(found), suffix
 
 
 @pytest.fixture

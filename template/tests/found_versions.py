@@ -17,6 +17,8 @@ from model_service.registry.traffic import read_traffic
 from model_service.repository import Repository
 from model_service.settings import Settings, read_settings
 
+NEXT_TO_NONE = 1e-9
+"""Percent."""
 REPOSITORY = Repository(Path(__file__).resolve().parent.parent)
 
 
@@ -94,8 +96,28 @@ def contracts() -> tuple[Found, ...]:
     return (Found("no", "model", REPOSITORY.models, None, _no_model()),)
 
 
+def addresses() -> tuple[tuple[Found, str], ...]:
+    """Return every way to ask for a version: without one, by each alias, and by its number."""
+    traffic = read_traffic(REPOSITORY.traffic).models
+    found = []
+    for each in found_versions():
+        found.append((each, f"/versions/{each.version}"))
+        entry = traffic.get(each.model)
+        if entry and entry.champion == each.version:
+            found += [(each, ""), (each, "/versions/champion")]
+        for alias, named in (
+            ("challenger", entry and entry.challengers),
+            ("shadow", entry and entry.shadows),
+        ):
+            if named and list(named) == [each.version]:
+                found.append((each, f"/versions/{alias}"))
+    return tuple(found)
+
+
 def traffic_with_every_version() -> str:
-    """Return a `traffic.yaml` under which a server answers for every version that was found."""
+    """Return a `traffic.yaml` under which a server answers for every version that was found, and
+    for every alias; challengers get next to none of the requests that name no version."""
+    named = read_traffic(REPOSITORY.traffic).models
     pinned: dict[str, list[str]] = {}
     for found in found_versions():
         if not found.problem:
@@ -106,6 +128,10 @@ def traffic_with_every_version() -> str:
             "models": {
                 model: {
                     "champion": answering.get(model, versions[-1]),
+                    "challengers": dict.fromkeys(named[model].challengers, NEXT_TO_NONE)
+                    if model in named
+                    else {},
+                    "shadows": list(named[model].shadows) if model in named else [],
                     "pinned": versions,
                     "history": [],
                 }

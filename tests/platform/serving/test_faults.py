@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -267,9 +267,10 @@ def test_a_clock_that_jumps_breaks_no_answer_no_limit_and_no_duration(
             hours.append(time.mktime(time.strptime(line["timestamp"][:19], "%Y-%m-%dT%H:%M:%S")))
             wait_for(lambda v=str(1 + number % 2): version_of(server) == v, "the change")  # type: ignore[misc]
             started = time.monotonic()
-            late = server.client.post("/v1/models/adds/predict", content=late_body())
+            late = server.client.post("/v1/models/adds/predict", content=late_body(clock))
             assert late.status_code == 408
             assert time.monotonic() - started < 10
+            assert 900 < server.line_of(late.headers["x-request-id"])["duration_ms"] < 10_000
         assert -5.1 < (hours[1] - hours[0]) / 3600 < -4.9
         assert 71.9 < (hours[2] - hours[0]) / 3600 < 72.1
         for told in server.client.get("/metrics").text.splitlines():
@@ -277,7 +278,11 @@ def test_a_clock_that_jumps_breaks_no_answer_no_limit_and_no_duration(
                 assert 0 <= float(told.rpartition(" ")[2]) < 60, told
 
 
-def late_body() -> Any:
+def late_body(clock: Path) -> Iterator[bytes]:
+    """Yield a body that comes too late, while the clock jumps forth and back."""
     yield b"{"
-    time.sleep(1.5)
+    clock.write_text("+9d")
+    time.sleep(0.8)
+    clock.write_text("-9d")
+    time.sleep(0.7)
     yield b"}"

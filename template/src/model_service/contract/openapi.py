@@ -292,8 +292,9 @@ def _parameters() -> Schema:
             "name": "X-Request-Id",
             "in": "header",
             "required": False,
-            "schema": {"type": "string", "maxLength": 128, "pattern": "^[A-Za-z0-9._:-]+$"},
-            "description": "Your id of the request; one is made if you send none.",
+            "schema": {"type": "string"},
+            "description": "Your id of the request: at most 128 letters, digits and . _ : - of "
+            "which the first is a letter or a digit. One is made in the place of any other.",
         }
     }
 
