@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from model_service.prediction_log.store import open_store
 from model_service.registry.traffic import read_traffic
 from model_service.repository import Repository
 from tests.platform.commands.command import command
+from tests.platform.prediction_log.logged import logged
 from tests.platform.training.small_repository import CONTRACT, NAME, TRAIN, make_repository
 
 if TYPE_CHECKING:
@@ -128,3 +130,29 @@ def test_a_version_that_does_not_exist_is_named(
     assert ran.returncode == 2
     assert "cannot be loaded" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_rows_of_the_prediction_log_are_compared_and_the_declared_slices_told(
+    repository: Repository,
+) -> None:
+    (repository.models / NAME / "model.yaml").write_text("slices: [colour]\n")
+    store = open_store("prediction_log", repository.root)
+    colours = ["green", "red", None]
+    rows = [{"weight": 170.0, "length": 60.0 + n, "colour": colours[n % 3]} for n in range(60)]
+    store.append([logged(n, model=NAME, received=row, used=row) for n, row in enumerate(rows)])
+    store.append([logged(99, model=NAME, received=None, used=None)])
+    store.close()
+
+    ran = command(repository, "compare", NAME, "1", "3", "--logged", "31", "--json")
+
+    assert ran.returncode == 0, ran.stderr
+    compared = json.loads(ran.stdout)["comparison"]
+    assert compared["rows"] == 30
+    told = {one["value"]: one["rows"] for one in compared["slices"] if one["feature"] == "colour"}
+    assert told == {"green": 10, "red": 10, "missing": 10}
+
+
+def test_a_log_without_whole_rows_is_no_base_for_a_comparison(repository: Repository) -> None:
+    ran = command(repository, "compare", NAME, "1", "3", "--logged", "31")
+    assert ran.returncode == 2
+    assert "Of 0 logged rows of fruit none can be answered again" in ran.stderr

@@ -20,6 +20,7 @@ from model_service.prediction_log.records import LoggedRow
 from model_service.prediction_log.store import PredictionStore, open_store
 from model_service.registry.traffic import canary, shadow
 from tests.platform.postgresql_server import postgresql_server
+from tests.platform.prediction_log.logged import logged as log_row
 from tests.platform.serving.server_process import ServerProcess, stub_server
 
 SERVICE = Path(__file__).with_name("logging_service.py")
@@ -219,6 +220,24 @@ def test_stopping_writes_what_was_answered_last(tmp_path: Path, store: Predictio
     with stub_server(tmp_path) as server:
         answer = ask(server, ROW)
     assert store.find(answer["rows"][0]["prediction_id"]) is not None
+
+
+def test_a_running_service_deletes_what_is_too_old(tmp_path: Path, store: PredictionStore) -> None:
+    day, now = 86_400, time.time()
+
+    def old(days: int, model: str) -> LoggedRow:
+        return log_row(days, model=model, at=now - days * day, prediction_id=f"{model}-{days}")
+
+    # People's truth may come after 90 days; of sums none is expected.
+    store.append([old(days, model) for days in (1, 40, 100) for model in ("sums", "people")])
+    with stub_server(tmp_path, script=SERVICE):
+        wait_for(lambda: store.find("people-100") is None, "the oldest row is deleted")
+        wait_for(lambda: store.get_state("last purge") is not None, "it is remembered when")
+    kept = {row.prediction_id: row.used for row in store.rows("people", None, *ALWAYS)}
+    assert kept.keys() == {"people-1", "people-40"}
+    assert kept["people-40"] is None
+    assert kept["people-1"] is not None
+    assert [row.prediction_id for row in store.rows("sums", None, *ALWAYS)] == ["sums-1"]
 
 
 def test_several_workers_write_into_one_log(tmp_path: Path, store: PredictionStore) -> None:

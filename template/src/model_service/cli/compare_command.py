@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from model_service.cli.ground_truth_commands import open_log
 from model_service.cli.service_commands import rows_of_file
 from model_service.cli.terminal import command_line, literal, say, say_json, say_table, state, stop
 from model_service.cli.version_commands import PANEL, AsJson, Name, known_model, registry_of
@@ -25,6 +29,14 @@ Rows = Annotated[
         exists=True,
     ),
 ]
+Logged = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="ROWS",
+        help="Answer the last so many rows of the prediction log in the place of the golden ones.",
+    ),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -38,13 +50,19 @@ def compare(
     old: Annotated[str, typer.Argument(metavar="OLD", help="A version, such as the champion.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="The version to compare with it.")],
     file: Rows = None,
+    logged: Logged = None,
     as_json: AsJson = False,
 ) -> None:
     """Show where two versions answer differently, and what the new contract changes."""
+    from model_service.model_settings import read_model_settings
+
     repository: Repository = context.obj
     known_model(repository, name)
     before, after = (loaded(repository, name, version) for version in (old, new))
-    compared = comparison_of(before, after, file)
+    more = rows_of_file(file, before) if file else []
+    rows = logged_rows(repository, before, logged) if logged else golden_rows(before, after)
+    slices = read_model_settings(repository, name).slices
+    compared = comparison_of(before, after, rows + more, slices)
     changes = contract_changes(before, after)
     if as_json:
         say_json({"comparison": compared, "contract_changes": changes})
@@ -63,17 +81,46 @@ def loaded(repository: Repository, name: str, version: str) -> LoadedVersion:
         stop(f"{name} version {version} cannot be loaded: {error}")
 
 
-def comparison_of(old: LoadedVersion, new: LoadedVersion, file: Path | None = None) -> Comparison:
-    """Let both versions answer their golden rows, and those of a file."""
-    from model_service.registry.comparison import compare as compare_versions
+def golden_rows(old: LoadedVersion, new: LoadedVersion) -> list[dict[str, Any]]:
+    """Return the rows of the golden predictions of both versions."""
     from model_service.registry.comparison import rows_to_compare
+
+    return rows_to_compare(old, new)
+
+
+def logged_rows(repository: Repository, old: LoadedVersion, count: int) -> list[dict[str, Any]]:
+    """Return the last rows that callers sent, where the log holds them whole; end the command if
+    it holds none."""
+    from model_service.settings import read_settings
+
+    settings = read_settings(repository, os.environ)
+    store = open_log(repository, settings)
+    found = [row for row in store.rows(old.model, None, 0, time.time(), count) if not row.shadow_of]
+    store.close()
+    names = set(old.contract.feature_names)
+    hidden = [one.name for one in old.contract.features if one.sensitive]
+    whole = [row.received for row in found if row.received and names <= (row.used or {}).keys()]
+    if not whole or hidden:
+        stop(
+            f"Of {len(found)} logged rows of {old.model} none can be answered again"
+            + (f": {', '.join(hidden)} is hashed. " if hidden else ". ")
+            + "Let prediction_log.store_features keep them, or name rows with --file."
+        )
+    return whole
+
+
+def comparison_of(
+    old: LoadedVersion,
+    new: LoadedVersion,
+    rows: Sequence[dict[str, Any]],
+    slices: Sequence[str] = (),
+) -> Comparison:
+    """Let both versions answer rows; end the command if one of them cannot."""
+    from model_service.registry.comparison import compare as compare_versions
     from model_service.registry.loaded_version import ModelError
 
-    rows = rows_to_compare(old, new)
-    if file is not None:
-        rows += rows_of_file(file, old)
     try:
-        return compare_versions(old, new, rows)
+        return compare_versions(old, new, rows, slices)
     except ModelError as error:
         stop(f"A version gives no answer to a row that its contract accepts: {error}")
 
@@ -127,7 +174,7 @@ def refuse_to_promote(old: LoadedVersion, new: LoadedVersion, limit: float) -> s
     """
     from model_service.contract.compatibility import raises_major
 
-    compared = comparison_of(old, new)
+    compared = comparison_of(old, new, golden_rows(old, new))
     changes = contract_changes(old, new)
     say_comparison(old, new, compared)
     say_contract_changes(changes)

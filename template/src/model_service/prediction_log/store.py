@@ -188,7 +188,7 @@ class PredictionStore:
         then; the answers wait for late ground truth until that time. Return the deleted rows.
         """
         deleted = 0
-        for model in self._models():
+        for model in self.models():
             answers = min((answers_before or {}).get(model, before), before)
             deleted += self._delete(model, answers)
             if answers < before:
@@ -198,7 +198,7 @@ class PredictionStore:
             cut = self._end_of_the_oldest_tenth()
             if cut is None:
                 break
-            deleted += sum(self._delete(model, cut) for model in self._models())
+            deleted += sum(self._delete(model, cut) for model in self.models())
             self._forget(cut, cut)
         self._database.reclaim()
         return deleted
@@ -247,7 +247,8 @@ class PredictionStore:
                         (model, key, at),
                     )
 
-    def _models(self) -> list[str]:
+    def models(self) -> list[str]:
+        """Return the models of which there are rows."""
         return [model for (model,) in self._fetch("SELECT DISTINCT model FROM predictions", ())]
 
     def _delete(self, model: str, before: float) -> int:

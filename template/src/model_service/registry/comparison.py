@@ -55,8 +55,12 @@ class Comparison(msgspec.Struct, frozen=True):
         return self.differing / self.rows if self.rows else 1.0
 
 
-def compare(old: LoadedVersion, new: LoadedVersion, rows: Sequence[Row]) -> Comparison:
+def compare(
+    old: LoadedVersion, new: LoadedVersion, rows: Sequence[Row], slices: Sequence[str] = ()
+) -> Comparison:
     """Let both versions answer rows as a caller sends them, and say where they differ.
+
+    Of the features in `slices` every value is told of, also where all answers agree.
 
     Raises:
         ModelError: one of them has no answer for a row that its contract accepts.
@@ -71,7 +75,7 @@ def compare(old: LoadedVersion, new: LoadedVersion, rows: Sequence[Row]) -> Comp
         differing=sum(differs.values()),
         flips=_flips(old, by_old, by_new, [row for row in both if differs[row]]),
         distances=_distances(old, new, by_old, by_new, both),
-        slices=_slices(old.contract.features, rows, differs),
+        slices=_slices(old.contract.features, rows, differs, slices),
     )
 
 
@@ -113,9 +117,12 @@ def _number(answer: GoldenPrediction) -> float:
 
 
 def _slices(
-    features: Sequence[Feature], rows: Sequence[Row], differs: dict[int, bool]
+    features: Sequence[Feature],
+    rows: Sequence[Row],
+    differs: dict[int, bool],
+    declared: Sequence[str],
 ) -> tuple[Slice, ...]:
-    """Return the slices in which answers differ most often, the worst first."""
+    """Return the declared slices, then those with the most answers that differ, worst first."""
     found: list[Slice] = []
     for feature in features:
         members: dict[str, list[bool]] = {}
@@ -124,10 +131,11 @@ def _slices(
         found += [
             Slice(feature.name, value, len(inside), sum(inside))
             for value, inside in members.items()
-            if len(inside) >= FEWEST_ROWS_OF_A_SLICE and any(inside)
+            if feature.name in declared or (len(inside) >= FEWEST_ROWS_OF_A_SLICE and any(inside))
         ]
     found.sort(key=lambda one: (-one.share, -one.rows, one.feature, one.value))
-    return tuple(found[:SLICES_KEPT])
+    others = [one for one in found if one.feature not in declared]
+    return (*(one for one in found if one.feature in declared), *others[:SLICES_KEPT])
 
 
 def _slice_of(

@@ -41,6 +41,7 @@ from model_service.serving.prediction import Identifiers
 from model_service.serving.prediction_recorder import PredictionRecorder
 from model_service.serving.problems import MEDIA_TYPE, ProblemError, problem_of_status
 from model_service.serving.request_body import read_head
+from model_service.serving.retention import Retention
 from model_service.serving.shared_numbers import Numbers
 from model_service.serving.stub_callers import StubCallers, callers_file
 from model_service.serving.stub_door import StubDoor
@@ -93,7 +94,7 @@ class Service(Starlette):
         self.is_draining = False
         self._on_loaded = on_loaded
         self.watch: LoopWatch | None = None
-        self.hooks = load_hooks(repository.root, self._tell_of_hook)
+        self.hooks = load_hooks(repository.root, self._tell_of_fault)
         self.recorder = PredictionRecorder(settings, repository, self.log, self.hooks)
         self.loader = VersionLoader(
             settings,
@@ -138,6 +139,7 @@ class Service(Starlette):
             self.recorder,
             lambda: self.is_draining,
         )
+        self.retention = Retention(settings, repository, self.recorder.place, self._tell_of_fault)
         self.ground_truth = GroundTruthEndpoint(
             settings,
             repository,
@@ -188,7 +190,7 @@ class Service(Starlette):
         else:
             await self._observed(super().__call__, scope, receive, send)
 
-    def _tell_of_hook(self, text: str) -> None:
+    def _tell_of_fault(self, text: str) -> None:
         self.log.append(notice_line("ERROR", text))
 
     async def load_and_follow(self) -> None:
@@ -309,6 +311,7 @@ class _Get(Route):
 async def _lifespan(app: Service) -> AsyncIterator[None]:
     app.log.start()
     app.recorder.start()
+    app.retention.start()
     drain_before_stopping(app)
     if app.watch is not None:
         app.watch.start()
@@ -323,6 +326,7 @@ async def _lifespan(app: Service) -> AsyncIterator[None]:
         app.loader.close()
         if app.stub_door is not None:
             app.stub_door.close()
+        app.retention.stop()
         await asyncio.to_thread(app.recorder.stop)
         app.ground_truth.close()
         await asyncio.to_thread(app.hooks.wait, 2.0)
