@@ -159,7 +159,7 @@ def _keep(
 def _contracts(repository: Repository) -> Mapping[str, Contract]:
     """Return the contract of each model as its champion was trained by it, else as it stands."""
     from model_service.cli.version_commands import registry_of
-    from model_service.contract.reading import read_contract
+    from model_service.contract.reading import parse_contract
     from model_service.registry.traffic import read_traffic
 
     models = read_traffic(repository.traffic).models
@@ -168,7 +168,8 @@ def _contracts(repository: Repository) -> Mapping[str, Contract]:
     for name in sorted({*repository.model_names(), *models}):
         champion = models[name].champion if name in models else None
         folder = registry.folder(name, champion) if champion else repository.model_folder(name)
-        found[name] = read_contract(folder / "contract.yaml")
+        path = folder / "contract.yaml"
+        found[name] = parse_contract(path.read_text(encoding="utf-8"), path, model=name)
     return found
 
 
