@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,9 +22,6 @@ from tests.deploy.containers import BUILD_ENVIRONMENT
 from tests.handoff import handed_over as service
 from tests.handoff.handed_over import TODAY, edit, seal_again
 from tests.rendering import ROOT, git
-
-if TYPE_CHECKING:
-    from tests.rendering import Template
 
 # Items that need no running service, and those that ask the same one: looked at beside a defect.
 READ = [
@@ -354,18 +350,6 @@ DEFECTS = [
         text(f"{SPECIES}/model.yaml", 'owner: "@ann"', 'owner: ""'),
     ),
 ]
-
-
-@pytest.fixture(scope="session")
-def handed_over(template: Template, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A service of which every item holds that can be proven here. Shared: copy it."""
-    return service.hand_over(template, tmp_path_factory.mktemp("handed-over") / "acme-models")
-
-
-@pytest.fixture(autouse=True)
-def with_the_platform_of_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Services that are started run the code of the working tree."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "template/src"))
 
 
 def found(root: Path, ids: list[str], platform: Path | None = None) -> dict[str, tuple[str, str]]:

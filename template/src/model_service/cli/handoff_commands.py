@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
+import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -22,8 +24,6 @@ from model_service.cli.terminal import (
 from model_service.handoff.items import TEAM_NAMES
 
 if TYPE_CHECKING:
-    import datetime as dt
-
     from model_service.handoff.items import Item
     from model_service.handoff.report import Report
     from model_service.repository import Repository
@@ -55,6 +55,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("sign")(sign)
     group.command("plan")(plan)
     group.command("tickets")(tickets)
+    group.command("drill")(drill)
     handoff_files_commands.add_to(group)
     app.add_typer(group, name="handoff", rich_help_panel="Handoff")
 
@@ -218,6 +219,44 @@ def tickets(
     text = exported.as_jira(read, flavor) if tracker == "jira" else written[tracker](read)
     sys.stdout.write(text)
     sys.stderr.write(exported.HOW_TO[tracker] + "\n")
+
+
+def drill(
+    context: typer.Context,
+    fault: Annotated[
+        str | None, typer.Argument(metavar="[FAULT]", help="Default: one is drawn.")
+    ] = None,
+    solved_by: Annotated[
+        str, typer.Option("--solved-by", metavar="NAME", help="End the drill: who solved it.")
+    ] = "",
+    section: Annotated[str, typer.Option(help="By which section of the runbook.")] = "",
+) -> None:
+    """Plant a fault in a copy of the service and start the clock; with --solved-by, end it.
+
+    Faults: unseen-category, renamed-field, corrupt-artefact, stale-model, slow-feature, full-disk.
+    """
+    from model_service.handoff import drill as drilling
+    from model_service.handoff.drill_faults import FAULTS
+    from model_service.handoff.signature import git
+
+    repository: Repository = context.obj
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    if solved_by:
+        email = git(repository.root, "config", "user.email")
+        done = drilling.end(repository, solved_by, email, section, now)
+        say(f"[green]Solved[/] by {literal(solved_by)} after {done.minutes:g} minutes.")
+        file = drilling.drills_file(repository).relative_to(repository.root)
+        say(f"Commit {file}; {command_line('handoff check OPS-2')} shows that it counts.")
+        return
+    if fault is not None and fault not in FAULTS:
+        raise drilling.DrillError(f"{fault!r} is no fault. Faults: {', '.join(FAULTS)}.")
+    begun = drilling.begin(repository, fault or secrets.choice(list(FAULTS)), now)
+    folder = drilling.drill_folder(repository).relative_to(repository.root)
+    say(f"[bold]The clock runs.[/] In {folder}: {literal(begun.symptom)}.")
+    say("Mend that copy with docs/runbook.md alone. callers.json is what callers send. Run there:")
+    say(f"  {literal(command_line(f'--repository {folder} list'))}")
+    say("When it is well again, and you know which section of the runbook led there:")
+    say(f"  {literal(command_line('handoff drill --solved-by NAME --section SECTION'))}")
 
 
 class _Progress:

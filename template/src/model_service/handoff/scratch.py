@@ -13,6 +13,11 @@ from model_service.registry.registry import Registry
 from model_service.registry.traffic import Change, ModelTraffic, Traffic
 from model_service.repository import Repository
 
+SCRATCH_STORES = {
+    "MODEL_SERVICE_STORES__REGISTRY": "registry",
+    "MODEL_SERVICE_STORES__PREDICTION_LOG": "prediction_log",
+}
+"""Proofs write beside the repository, and never into the stores of the service."""
 SECOND, BROKEN = "999999998", "999999999"
 """Versions that only the proofs know: a copy of the champion, and one with a changed byte."""
 
@@ -61,15 +66,21 @@ def write_traffic(folder: Path, models: dict[str, ModelTraffic]) -> None:
 def copy_version(source: Path, target: Path) -> Path:
     """Copy a version to another number, whole and sealed."""
     shutil.copytree(source, target, copy_function=shutil.copyfile)
-    manifest = msgspec.structs.replace(
-        read_manifest(target), version=target.name, files=digests_of(target)
-    )
-    write_manifest(target, manifest)
+    seal(target)
     return target
+
+
+def seal(version: Path) -> None:
+    """Make the manifest of a version agree with its folder's name and its files."""
+    manifest = msgspec.structs.replace(
+        read_manifest(version), version=version.name, files=digests_of(version)
+    )
+    write_manifest(version, manifest)
 
 
 def change_a_byte(version: Path) -> None:
     """Change the last byte of a version's model file, as a bad disk would."""
     path = version / read_manifest(version).model_file
     content = path.read_bytes()
+    path.chmod(0o644)
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))

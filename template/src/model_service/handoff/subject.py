@@ -20,18 +20,12 @@ from model_service.contract.examples import example_rows
 from model_service.contract.reading import read_contract
 from model_service.handoff.outcome import SkippedError, UnmetError
 from model_service.handoff.running_service import RunningService
-from model_service.handoff.scratch import link_repository, make_scratch
+from model_service.handoff.scratch import SCRATCH_STORES, link_repository, make_scratch
 from model_service.registry.loaded_version import LoadedVersion, VersionError, load_version
 from model_service.registry.registry import Registry
 from model_service.registry.traffic import Traffic, read_traffic
 from model_service.repository import Repository
 from model_service.settings import Settings, read_settings
-
-SCRATCH_STORES = {
-    "MODEL_SERVICE_STORES__REGISTRY": "registry",
-    "MODEL_SERVICE_STORES__PREDICTION_LOG": "prediction_log",
-}
-"""Proofs write beside the repository, and never into the stores of the service."""
 
 
 class Subject:

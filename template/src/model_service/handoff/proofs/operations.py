@@ -5,20 +5,25 @@ from __future__ import annotations
 import datetime as dt
 import re
 import time
+from collections import Counter
 from typing import Annotated, Any
 
 import msgspec
 import yaml
 
 from model_service.handoff.alerts import alerts_of
+from model_service.handoff.drill import DrillError, read_drills
 from model_service.handoff.items import checklist
 from model_service.handoff.outcome import StaleError, UnmetError, proves
 from model_service.handoff.plan import PlanError, plan_file, read_plan
-from model_service.handoff.subject import SCRATCH_STORES, Subject
+from model_service.handoff.scratch import SCRATCH_STORES
+from model_service.handoff.signature import git
+from model_service.handoff.subject import Subject
 from model_service.model_settings import read_model_settings
 from model_service.prediction_log.store import open_store
 
 LONGEST_SECONDS = 30
+DRILL_DAYS = 90
 PARTS = ("Symptom", "Query", "Action", "Rollback")
 
 
@@ -55,6 +60,29 @@ def alerts_lead_to_the_runbook(subject: Subject) -> str:
 
 def _anchor_of(heading: str) -> str:
     return re.sub(r"[^\w -]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@proves("OPS-2")
+def somebody_else_solved_a_fault(subject: Subject) -> str:
+    """Read the record of drills: the newest one by somebody who did not build the models."""
+    try:
+        drills = read_drills(subject.repository)
+    except DrillError as error:
+        raise UnmetError(str(error)) from None
+    commits = git(subject.root, "log", "--format=%ae", "--", "models").split()
+    if not commits:
+        raise UnmetError("git cannot tell who built the models: commit them")
+    author = Counter(commits).most_common(1)[0][0]
+    others = [drill for drill in drills if drill.email and drill.email != author]
+    if not others:
+        raise UnmetError(f"nobody but {author} has solved a drill: {subject.command} handoff drill")
+    last = others[-1]
+    age = (subject.today - last.began.date()).days
+    if age > DRILL_DAYS:
+        raise StaleError(
+            f"{last.solved_by} solved a drill {age} days ago, {DRILL_DAYS} are allowed"
+        )
+    return f"{last.solved_by} solved {last.fault} in {last.minutes:g} minutes by {last.section}"
 
 
 @proves("OPS-3")
