@@ -62,7 +62,8 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that can be declared about a model; all of it is optional.
 
     No maintainers: the owners of the service. No important features: all of them. `slices` names
-    features whose values are judged apart.
+    features whose values are judged apart. Without `batching`, requests that come together are not
+    answered together.
     """
 
     maintainers: tuple[str, ...] = ()
@@ -73,6 +74,7 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slices: tuple[str, ...] = ()
     expected_changes: tuple[ExpectedChange, ...] = ()
     retrain: Retrain = Retrain()
+    batching: bool = True
 
 
 def read_model_settings(repository: Repository, name: str) -> ModelSettings:

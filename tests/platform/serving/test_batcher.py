@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
+from model_service.registry.traffic import promote
 from model_service.serving.batcher import Answers, Batcher, DeadlineError, QueueFullError
+from tests.platform.serving.server_process import stub_server
 
 Row = tuple[Any, ...]
 
@@ -211,3 +216,41 @@ def test_rows_of_a_caller_who_left_are_not_predicted() -> None:
 
     assert asyncio.run(scenario()) == 0
     assert model.calls == [1]
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_without_batching_each_request_is_a_call_of_its_own(inline: bool) -> None:
+    model = Model()
+
+    async def scenario() -> tuple[Sequence[Answers], int]:
+        batcher = batcher_of(model, runs_inline=inline, batches=False)
+        asked = [batcher.submit(rows(1)), batcher.submit(rows(2, 3)), batcher.submit(rows(4))]
+        asked[1].cancel()
+        return await asyncio.gather(asked[0], asked[2]), batcher.rows_held
+
+    answers, held = asyncio.run(scenario())
+    assert model.calls == [1, 1]
+    assert [answer.values for answer in answers] == [[2], [8]]
+    assert held == 0
+
+
+def test_a_model_is_taken_out_of_batching_by_its_settings(tmp_path: Path) -> None:
+    """A call of version 5 takes half a second, for however many rows."""
+    (tmp_path / "models/sums").mkdir(parents=True)
+    (tmp_path / "models/sums/model.yaml").write_text("batching: false")
+    with stub_server(tmp_path) as server:
+        promote(tmp_path / "traffic.yaml", "sums", "5", by="anna")
+        deadline = time.monotonic() + 60
+        while server.client.get("/v1/models/sums").json()["aliases"]["champion"] != "5":
+            assert time.monotonic() < deadline
+
+        def ask(_: int) -> None:
+            row = {"a": 1, "b": 2, "how": "well"}
+            with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as caller:
+                answer = caller.post("/v1/models/sums/predict", json={"rows": [row]})
+            assert answer.json()["version"] == "5"
+
+        started = time.monotonic()
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(ask, range(6)))
+        assert time.monotonic() - started > 6 * 0.5

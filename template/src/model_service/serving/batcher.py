@@ -2,7 +2,8 @@
 
 Whatever arrived in one turn of the event loop for a version is one call; nobody waits for a timer.
 A call that would hold the loop for long runs in the version's own thread instead, and what arrives
-meanwhile is the next batch. A batch that fails is split until only the rows at fault fail.
+meanwhile is the next batch. A batch that fails is split until only the rows at fault fail. A model
+may ask to have each request for itself: `batching: false` in its `model.yaml`.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class Batcher:
         queue_rows: int,
         queue_seconds: float,
         seconds: float,
+        batches: bool = True,
         name: str = "model",
         on_failure: OnFailure | None = None,
     ) -> None:
@@ -97,6 +99,7 @@ class Batcher:
         self._row_seconds = 0.0
         self._rows_waiting = 0
         self._seconds = seconds
+        self._batches = batches
         self._on_failure = on_failure
         self._waiting: list[_Waiting] = []
         self._rows_held = 0
@@ -160,15 +163,19 @@ class Batcher:
     def _flush(self) -> None:
         self._flush_is_due = False
         batch, self._waiting = self._waiting, []
-        self._rows_waiting = 0
+        if not self._batches and len(batch) > 1:
+            batch, self._waiting = batch[:1], batch[1:]
+        self._rows_waiting -= sum(len(waiting.rows) for waiting in batch)
         for waiting in [w for w in batch if w.future.done()]:  # its caller has gone
             self._rows_held -= len(waiting.rows)
             batch.remove(waiting)
-        if not batch:
-            return
-        rows = batch[0].rows if len(batch) == 1 else [row for w in batch for row in w.rows]
-        if len(rows) > self._inline_rows or not self._answer_inline(batch, rows):
-            self._run_in_thread(batch, rows)
+        if batch:
+            rows = batch[0].rows if len(batch) == 1 else [row for w in batch for row in w.rows]
+            if len(rows) > self._inline_rows or not self._answer_inline(batch, rows):
+                self._run_in_thread(batch, rows)
+        if self._waiting and not self._thread_is_busy:
+            self._flush_is_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
 
     def _answer_inline(self, batch: list[_Waiting], rows: list[RowValues]) -> bool:
         """Answer in the loop; False if the batch fails and splitting it would hold the loop."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from model_service.hooks import Hooks, Loaded
+from model_service.model_settings import ModelSettingsError, read_model_settings
 from model_service.registry.manifest import VersionError
 from model_service.registry.traffic import ModelTraffic, Traffic, TrafficError
 from model_service.repository import Repository
@@ -200,12 +201,20 @@ class VersionLoader:
             queue_rows=limits.queue_rows,
             queue_seconds=limits.queue_seconds,
             seconds=limits.seconds_per_request,
+            batches=self._batches(model),
             name=f"{model} {version}",
             on_failure=log_failure,
         )
         meters = self._metrics().version(model, version)
         shadow = Shadow(loaded, meters.shadow_rows, log, self._recorder)
         return ServedVersion(loaded, batcher, meters, shadow)
+
+    def _batches(self, model: str) -> bool:
+        try:
+            return read_model_settings(self._repository, model).batching
+        except ModelSettingsError as error:  # no reason to answer nobody
+            self._log.append(notice_line("ERROR", str(error)))
+            return True
 
     def _unloaded(self, traffic: Traffic) -> dict[str, ModelState]:
         """Return every model before anything is loaded."""
