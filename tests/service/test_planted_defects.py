@@ -226,8 +226,8 @@ DEFECTS = [
     Defect(
         "answers lack what is documented",
         SERVED,
-        "Answered(_encode(answer)",
-        'Answered(_encode({"rows": rows})',
+        "encoded = _encode(answer)",
+        'encoded = _encode({"rows": rows})',
         "test_every_documented_example_is_answered_as_documented[every_type-service]",
     ),
     Defect(
@@ -246,7 +246,7 @@ DEFECTS = [
     ),
     Defect(
         "the stub promises another limit of rows than the service keeps",
-        "src/model_service/serving/app.py",
+        "src/model_service/serving/documents.py",
         "rows_limit=settings.limits.rows_per_request",
         "rows_limit=7 if settings.server.stub else 8",
         "test_the_stub_promises_what_the_service_keeps",

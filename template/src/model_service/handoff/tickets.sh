@@ -18,4 +18,3 @@ ticket() { # marker, title, milestone, label; the text comes from standard input
     gh issue create --title "$2" --milestone "$3" --label handoff --label "$4" --body-file -
   fi
 }
-

@@ -48,7 +48,8 @@ class PostgresqlDatabase:
     def fetch(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
         """Return the rows of a question, without keeping writers waiting."""
         with self._connected() as connection:
-            return connection.execute(_own(sql), parameters).fetchall()
+            rows: list[Any] = connection.execute(_own(sql), parameters).fetchall()
+            return rows
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Execute]:
@@ -56,7 +57,8 @@ class PostgresqlDatabase:
         with self._connected() as connection, connection.transaction():
 
             def run(sql: str, parameters: Sequence[Any]) -> Cursor:
-                return connection.execute(_own(sql), parameters)
+                cursor: Cursor = connection.execute(_own(sql), parameters)
+                return cursor
 
             yield run
 
