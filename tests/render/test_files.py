@@ -239,7 +239,7 @@ def test_constraints_are_exact_versions_and_cover_the_dependencies(default_servi
         *project["project"]["optional-dependencies"]["train"],
         *project["dependency-groups"]["dev"],
     ]
-    assert {re.split(r"[<>=;]", requirement)[0] for requirement in needed} <= pinned
+    assert {re.split(r"[\[<>=;]", requirement)[0] for requirement in needed} <= pinned
 
 
 def test_the_tests_of_the_template_use_the_versions_that_services_get() -> None:
