@@ -6,6 +6,7 @@ and fails no answer: rows wait, and when no more fit they are dropped and counte
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import weakref
@@ -34,10 +35,13 @@ SECONDS_BETWEEN_WRITES = 0.5
 LONGEST_BACK_OFF = 30.0
 MOST_BYTES = 128 * 1024 * 1024
 """Of the bodies that wait, beside the limit of rows."""
-ROWS_A_BATCH = 4_000
+ROWS_A_BATCH = 1_000
 ROWS_A_BREATH = 50
 """Rows that are made ready at once; then the event loop gets its turn."""
 SECONDS_A_BREATH = 0.0002
+SECONDS_OF_THE_LOCK = 0.001
+"""How long a thread of Python may keep the interpreter to itself while the event loop waits for it;
+five times as long by default, which the slowest of a thousand answers would feel."""
 STUB_PLACE = "prediction_log/stub"
 """A stub's answers are kept apart from those of models: nobody watches them for drift."""
 
@@ -108,6 +112,7 @@ class PredictionRecorder:
         """Begin to write."""
         if self._is_on and self._thread is None:
             self._stopping.clear()
+            sys.setswitchinterval(SECONDS_OF_THE_LOCK)
             self._thread = threading.Thread(target=self._loop, name="prediction log", daemon=True)
             self._thread.start()
 
@@ -183,6 +188,7 @@ class PredictionRecorder:
                 breath = len(batch) + ROWS_A_BREATH
                 time.sleep(SECONDS_A_BREATH)
         self._count(requests)
+        time.sleep(SECONDS_A_BREATH)
         return batch
 
     def _count(self, requests: Sequence[AnsweredRequest]) -> None:
