@@ -125,6 +125,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `level` says how much depends on the service, A most and C least. `api_keys` maps the names of
     callers to the digests of their keys; without any, everybody who reaches the service may ask.
+    With `tracing`, each request is a span of OpenTelemetry.
     """
 
     name: str
@@ -143,6 +144,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stores: Stores = Stores()
     prediction_log: PredictionLog = PredictionLog()
     monitoring: Monitoring = Monitoring()
+    tracing: bool = False
 
 
 def read_settings(repository: Repository, environ: Mapping[str, str]) -> Settings:

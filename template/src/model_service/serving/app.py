@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 from starlette.applications import Starlette
@@ -49,6 +49,9 @@ from model_service.serving.version_loader import VersionLoader
 from model_service.serving.version_source import source_of
 from model_service.settings import Settings
 
+if TYPE_CHECKING:
+    from model_service.serving.tracing import Tracing
+
 SECONDS_BETWEEN_LOOKS = 0.2
 """At `traffic.yaml`; a change is followed at the second look that finds it."""
 QUIET_ROUTES = ("/livez", "/readyz", "/metrics")
@@ -64,18 +67,22 @@ def create_app(
     log_stream: IO[bytes] | None = None,
     on_loaded: OnLoaded | None = None,
     numbers: Numbers | None = None,
+    tracing: Tracing | None = None,
 ) -> Starlette:
     """Return the service of a repository.
 
     Versions are loaded when the app starts up; until then it is alive and not ready. Log lines go
     to `log_stream` (standard output). `on_loaded` is called once, when loading is over. `numbers`
-    are given to an app that counts together with others.
+    are given to an app that counts together with others, `tracing` to one that is traced otherwise
+    than `service.yaml` says.
 
     Raises:
         TrafficError: `traffic.yaml` cannot be read.
         HooksError: `hooks.py` cannot be loaded.
     """
-    return Service(settings, repository, log_stream or sys.stdout.buffer, on_loaded, numbers)
+    return Service(
+        settings, repository, log_stream or sys.stdout.buffer, on_loaded, numbers, tracing
+    )
 
 
 class Service(Starlette):
@@ -88,9 +95,13 @@ class Service(Starlette):
         log_stream: IO[bytes],
         on_loaded: OnLoaded | None,
         numbers: Numbers | None,
+        tracing: Tracing | None,
     ) -> None:
         self.settings = settings
         self.log = LogWriter(log_stream, settings.name)
+        self.tracing = tracing or (_exported_tracing(settings.name) if settings.tracing else None)
+        if self.tracing is not None:
+            self.log.on_request = self.tracing.end
         self.is_draining = False
         self._on_loaded = on_loaded
         self.watch: LoopWatch | None = None
@@ -171,6 +182,8 @@ class Service(Starlette):
         await (self._door if scope["type"] == "http" else super().__call__)(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.tracing is not None:
+            self.tracing.begin(scope)
         root = scope.get("root_path", "")
         path = scope["path"].removeprefix(root) if root else scope["path"]
         is_tensors = is_below_root(path)
@@ -330,7 +343,15 @@ async def _lifespan(app: Service) -> AsyncIterator[None]:
         await asyncio.to_thread(app.recorder.stop)
         app.ground_truth.close()
         await asyncio.to_thread(app.hooks.wait, 2.0)
+        if app.tracing is not None:
+            await asyncio.to_thread(app.tracing.close)
         app.log.stop()
+
+
+def _exported_tracing(service: str) -> Tracing:
+    from model_service.serving.tracing import exporting
+
+    return exporting(service)
 
 
 async def _unreachable(_: Request) -> Response:

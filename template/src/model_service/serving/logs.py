@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections import deque
+from collections.abc import Callable
 from typing import IO
 
 import msgspec
@@ -40,6 +41,8 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     outcome: str | None = msgspec.field(default=None, name="ml.outcome")
     rows: int | None = msgspec.field(default=None, name="ml.rows")
     milliseconds: float | None = msgspec.field(default=None, name="duration_ms")
+    trace_id: str | None = None
+    span_id: str | None = None
     error_type: str | None = msgspec.field(default=None, name="error.type")
     stack: str | None = msgspec.field(default=None, name="exception.stacktrace")
 
@@ -49,6 +52,7 @@ class LogWriter:
 
     def __init__(self, stream: IO[bytes], service: str) -> None:
         self.dropped = 0
+        self.on_request: Callable[[Line], None] | None = None
         self._stream = stream
         self._service = service
         self._lines: deque[Line] = deque()
@@ -59,7 +63,9 @@ class LogWriter:
         self._until_second = b""
 
     def append(self, line: Line) -> None:
-        """Take a line to be written soon; never blocks."""
+        """Take a line to be written soon; never blocks. Tracing hears of those of requests."""
+        if self.on_request is not None and line.status is not None:
+            self.on_request(line)
         if len(self._lines) >= MOST_LINES:
             self.dropped += 1
             return

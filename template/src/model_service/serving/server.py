@@ -65,6 +65,7 @@ def serve(settings: Settings, repository: Repository) -> None:
         ServeError: there is nothing to serve yet, or the port is not free.
         TrafficError: `traffic.yaml` cannot be read.
     """
+    _check_tracing(settings)
     _check_something_is_trained(settings, repository)
     # Pools of spinning threads make single requests slow on a busy machine: scale by workers.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -141,6 +142,18 @@ def _config(settings: Settings, app: object, workers: int = 1) -> uvicorn.Config
         timeout_keep_alive=SECONDS_IDLE_CONNECTION,
         timeout_graceful_shutdown=int(settings.limits.seconds_per_request) + 5,
     )
+
+
+def _check_tracing(settings: Settings) -> None:
+    if not settings.tracing:
+        return
+    try:
+        import model_service.serving.tracing  # noqa: F401 - only whether it is there
+    except ModuleNotFoundError as error:
+        raise ServeError(
+            f"tracing needs {error.name}. Install it (`.venv/bin/uv pip install '.[tracing]'`), or "
+            "set `tracing: false` in service.yaml."
+        ) from None
 
 
 def _check_something_is_trained(settings: Settings, repository: Repository) -> None:
