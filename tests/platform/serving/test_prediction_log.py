@@ -193,6 +193,7 @@ def test_the_log_of_a_living_process_holds_no_planted_value_either(
 
     files = {p.name: p.read_bytes() for p in (tmp_path / "prediction_log").iterdir()}
 
+    assert (tmp_path / "prediction_log").stat().st_mode & 0o077 == 0
     assert any(name.endswith("-wal") and content for name, content in files.items())
     assert b"planted" not in b"".join(files.values())
 

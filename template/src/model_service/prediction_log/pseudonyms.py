@@ -58,7 +58,7 @@ def read_pseudonyms(salt: str, place: str, root: Path) -> Pseudonyms:
     path = root / place / SALT_FILE
     try:
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(0o700, parents=True, exist_ok=True)
             _make_salt(path)
         return Pseudonyms(path.read_bytes())
     except OSError as error:

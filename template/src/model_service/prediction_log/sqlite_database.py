@@ -116,7 +116,7 @@ class SqliteDatabase:
         if self._connection is not None and not self.path.exists():
             self.close()  # somebody deleted the file: what is written now would be lost
         if self._connection is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(0o700, parents=True, exist_ok=True)
             connection = sqlite3.connect(
                 self.path,
                 timeout=SECONDS_TO_WAIT_FOR_OTHERS,
