@@ -4,7 +4,7 @@ INSTALLED := .venv/.installed
 BIN := $(CURDIR)/.venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format constraints locks
+.PHONY: help demo test nightly lint format constraints locks
 
 help:  ## Show these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ demo: $(INSTALLED)  ## Render a service, train, serve and ask it (DEST=folder, S
 
 test: lint  ## Lint, then render, run, update and break what the template gives
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+nightly: $(INSTALLED)  ## The tests that take minutes and gigabytes: Ray Serve
+	$(BIN)/python -m pytest -m nightly $(ARGS)
 
 lint: $(INSTALLED)  ## Check format, lint and types, of the template with the template's own settings
 	$(BIN)/ruff format --check tests scripts benchmarks

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from tests.deploy.base_image import DOCKERFILE, assemble
 from tests.deploy.client_suite import SUITE, answers_of, assert_same
 from tests.deploy.containers import BUILD_ENVIRONMENT, Container, Containers, containers
 from tests.deploy.plain_service import plain_service
+from tests.deploy.ports import free_port
 
 BASE = "localhost/python"
 IMAGE = "localhost/acme-models:1"
@@ -107,9 +107,7 @@ def its_versions_answer_as_they_did_when_they_were_trained(store: Containers) ->
 
 @contextmanager
 def started(store: Containers) -> Iterator[tuple[Container, httpx.Client]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = [
         *("--env", f"MODEL_SERVICE_SERVER__PORT={port}"),
         *("--env", "MODEL_SERVICE_SERVER__DRAIN_SECONDS=3"),

@@ -251,6 +251,23 @@ def test_components_can_be_exchanged(service: Path, tmp_path: Path) -> None:
     assert scaler["spec"]["scaleTargetRef"]["kind"] == "Rollout"
 
 
+def test_versions_can_come_from_an_object_store(service: Path, tmp_path: Path) -> None:
+    documents = with_production(service, tmp_path, registry="registry")
+    for workload in of_kind(documents, "Deployment").values():
+        pod, container = workload["spec"]["template"]["spec"], container_of(workload)
+        (pull,) = pod["initContainers"]
+        assert (pull["image"], pull["args"]) == (container["image"], ["pull"])
+        folders = [
+            {m["name"]: m["mountPath"] for m in c["volumeMounts"]} for c in (pull, container)
+        ]
+        assert [mounted["registry"] for mounted in folders] == ["/srv/registry"] * 2
+        assert {"name": "registry", "emptyDir": {}} in pod["volumes"]
+    path = tmp_path / "manifests.yaml"
+    core = [document for document in documents if document["kind"] not in CUSTOM]
+    path.write_text(yaml.safe_dump_all(core), encoding="utf-8")
+    assert_accepted(TOOLS / "kubernetes-validate", "--strict", path)
+
+
 def test_compose_is_valid_and_mounts_what_exists(service: Path) -> None:
     path = service / "deploy/compose/compose.yaml"
     schema = ["--builtin-schema", "vendor.compose-spec"]

@@ -1,0 +1,156 @@
+"""Ray Serve runs the same service: the same answers, and none that is wrong when a replica dies."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from tests.deploy.client_suite import MASS, ROW, SUITE, Answer, answers_of, assert_same
+from tests.deploy.plain_service import plain_service
+from tests.deploy.ports import free_port
+from tests.deploy.ray_serve import RayServe, cpu_seconds_of, ray_serve
+from tests.rendering import TOOLS
+
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1200)]
+SECONDS = 180
+REQUESTS = 2000
+CALLERS = 4
+
+
+@pytest.fixture(scope="module")
+def environment(service: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the documentation says to install."""
+    folder = tmp_path_factory.mktemp("ray") / "venv"
+    subprocess.run(
+        [TOOLS / "uv", "venv", "--quiet", "--python", sys.executable, folder], check=True
+    )
+    needed = ["--requirement", "deploy/ray/requirements.txt"]
+    needed += ["--requirement", "pyproject.toml", "--constraint", "config/constraints.txt"]
+    install: list[str | Path] = [
+        TOOLS / "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--python",
+        folder / "bin/python",
+    ]
+    subprocess.run([*install, *needed], cwd=service, check=True)
+    return folder
+
+
+def test_ray_answers_the_same_also_while_a_replica_dies(
+    environment: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = Path(shutil.copytree(trained, tmp_path / "acme-models"))
+    url = f"http://127.0.0.1:{configure(service)}"
+    log = tmp_path / "ray.log"
+    with plain_service(service) as plain, ray_serve(environment, service, log) as ray:
+        wait_until_ready(url, log)
+        assert_same(answers_of(url), answers_of(plain.url))
+        plainly = cost_of(plain.url, lambda: cpu_seconds_of(plain.process.pid))
+        by_ray = cost_of(url, ray.cpu_seconds)
+        statuses = answers_while_a_replica_dies(ray, url, SUITE[0].ask(plain.client))
+        assert_same(answers_of(url), answers_of(plain.url))
+    with capsys.disabled():
+        print(f"\nplain process: {plainly}\nRay Serve: {by_ray}\nwhile a replica died: {statuses}")
+
+
+def configure(service: Path) -> int:
+    """Let Ray listen on a port that is free here; return it."""
+    path = service / "deploy/ray/serve.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["http_options"]["port"] = port = free_port()
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return port
+
+
+def wait_until_ready(url: str, log: Path) -> None:
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            if httpx.get(f"{url}/readyz", trust_env=False, timeout=10).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        assert time.monotonic() < deadline, log.read_text()[-4000:]
+        time.sleep(0.5)
+
+
+def cost_of(url: str, cpu_seconds: object) -> str:
+    """What one request costs, asked one after the other: the time of a caller, and of the CPU."""
+    assert callable(cpu_seconds)
+    host = url.removeprefix("http://")
+    body = json.dumps({"rows": [ROW]})
+    connection = http.client.HTTPConnection(host, timeout=60)
+    times = []
+    before = 0.0
+    for number in range(REQUESTS + 100):
+        if number == 100:
+            before = cpu_seconds()
+        started_at = time.perf_counter()
+        connection.request("POST", f"{MASS}/predict", body, {"content-type": "application/json"})
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == 200
+        times.append(time.perf_counter() - started_at)
+    used = (cpu_seconds() - before) / REQUESTS
+    times = sorted(times[100:])
+    middle, slow = times[REQUESTS // 2], times[REQUESTS * 99 // 100]
+    return f"{used * 1e3:.2f} ms CPU, median {middle * 1e3:.1f} ms, 99% in {slow * 1e3:.1f} ms"
+
+
+def answers_while_a_replica_dies(ray: RayServe, url: str, expected: Answer) -> dict[int | str, int]:
+    """Ask without a pause, kill a replica, and go on until all answers come again.
+
+    Who was asking the one that dies may get an error, never another answer.
+    """
+    seen: Counter[int | str] = Counter()
+    wrong: list[Answer] = []
+    stopping = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+            while not stopping.is_set():
+                try:
+                    answer = SUITE[0].ask(client)
+                except httpx.TransportError as error:
+                    seen[type(error).__name__] += 1
+                    continue
+                seen[answer[1]] += 1
+                if answer[1] == 200 and answer != expected:
+                    wrong.append(answer)
+
+    callers = [threading.Thread(target=ask) for _ in range(CALLERS)]
+    for caller in callers:
+        caller.start()
+    wait_for(seen, 500)
+    killed = ray.kill_replica()
+    wait_for(seen, seen[200] + 2000)
+    deadline = time.monotonic() + SECONDS
+    while len(ray.replicas()) < 2 or killed in ray.replicas():
+        assert time.monotonic() < deadline, "the replica was not replaced"
+        time.sleep(0.2)
+    stopping.set()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+    assert seen[200] >= 2500
+    return dict(seen)
+
+
+def wait_for(seen: Counter[int | str], count: int) -> None:
+    deadline = time.monotonic() + SECONDS
+    while seen[200] < count:
+        assert time.monotonic() < deadline, seen
+        time.sleep(0.05)
