@@ -14,7 +14,8 @@ import msgspec
 import yaml
 
 from model_service.files import sha256_of
-from model_service.handoff.bundle import bundle_folder, contracts_in, make_bundle, write_bundle
+from model_service.handoff.bundle import bundle_folder, contracts_in, make_bundle
+from model_service.handoff.generated_files import write_files
 from model_service.handoff.items import checklist
 from model_service.handoff.load_evidence import LoadEvidence, ModelLoad, write_load_evidence
 from model_service.handoff.plan import make_plan, plan_file, write_plan
@@ -97,7 +98,7 @@ def export(root: Path) -> None:
     """Write the contract bundle."""
     repository = Repository(root)
     bundle = make_bundle(read_settings(repository, {}), contracts_in(repository))
-    write_bundle(bundle_folder(repository), bundle)
+    write_files(bundle_folder(repository), bundle)
 
 
 def plan_and_sign(root: Path) -> None:

@@ -155,7 +155,7 @@ def test_a_change_makes_it_stale_until_it_is_exported_again(
     edit(changed.root / path, before, after)
     stale = command(changed, "contract", "export", "--check")
     assert stale.returncode == 1
-    assert f"handoff/contract/{named} is not what the code serves" in stale.stdout
+    assert f"handoff/contract/{named} is not what would be written now" in stale.stdout
     assert "contract export" in stale.stdout
     assert command(changed, "contract", "export").returncode == 0
     assert command(changed, "contract", "export", "--check").returncode == 0

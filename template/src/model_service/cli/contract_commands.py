@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from model_service.cli.handoff_files_commands import OnlyCheck, write_or_check
 from model_service.cli.terminal import (
     NOT_IN_ORDER,
     START_ONE,
@@ -153,20 +154,12 @@ def _show_diffs(diffs: list[ModelDiff]) -> None:
 
 def export(
     context: typer.Context,
-    only_check: Annotated[
-        bool, typer.Option("--check", help="Change nothing; end with 1 if something is stale.")
-    ] = False,
+    only_check: OnlyCheck = False,
 ) -> None:
     """Write handoff/contract/: what backend builds against, and signs."""
     from model_service import settings as of
     from model_service.contract.reading import ContractError
-    from model_service.handoff.bundle import (
-        bundle_folder,
-        contracts_in,
-        make_bundle,
-        stale_files,
-        write_bundle,
-    )
+    from model_service.handoff.bundle import bundle_folder, contracts_in, make_bundle
 
     repository: Repository = context.obj
     try:
@@ -176,15 +169,4 @@ def export(
     # The environment of whoever exports is not part of what is promised.
     bundle = make_bundle(of.read_settings(repository, {}), contracts)
     folder = bundle_folder(repository)
-    shown = folder.relative_to(repository.root)
-    stale = stale_files(folder, bundle) if only_check else []
-    for each in stale:
-        say(f"{state(False)} {shown}/{literal(each)}")
-    if stale:
-        say(f"Write it again, review it, and commit it: {command_line('contract export')}.")
-        raise SystemExit(NOT_IN_ORDER)
-    changed = [] if only_check else write_bundle(folder, bundle)
-    for name in changed:
-        say(f"    {shown}/{literal(name)}")
-    todo = "is written: commit it" if changed else "is what the code serves"
-    say(f"{state(True)} {shown}/ {todo}.")
+    write_or_check(folder, bundle, repository, command="contract export", only_check=only_check)

@@ -9,6 +9,9 @@ import typer
 from model_service.cli.terminal import NOT_IN_ORDER, command_line, literal, say, state, stop
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from model_service.handoff.generated_files import Files
     from model_service.repository import Repository
 
 OnlyCheck = Annotated[
@@ -18,7 +21,42 @@ OnlyCheck = Annotated[
 
 def add_to(group: typer.Typer) -> None:
     """Add these commands to the group `handoff`."""
+    group.command("pack")(pack)
     group.command("codeowners")(codeowners)
+
+
+def pack(context: typer.Context, only_check: OnlyCheck = False) -> None:
+    """Write one page for each team, to be read without a network: backend, DevOps, product."""
+    from model_service import settings as of
+    from model_service.contract.reading import ContractError
+    from model_service.handoff.pack.pages import PackError, make_pages, pages_folder
+
+    repository: Repository = context.obj
+    try:
+        pages = make_pages(repository, of.read_settings(repository, {}))
+    except (ContractError, PackError) as error:
+        stop(str(error))
+    folder = pages_folder(repository)
+    write_or_check(folder, pages, repository, command="handoff pack", only_check=only_check)
+
+
+def write_or_check(
+    folder: Path, files: Files, repository: Repository, *, command: str, only_check: bool
+) -> None:
+    """Write a folder of generated files, or end the command with 1 if it is not as it would be."""
+    from model_service.handoff.generated_files import stale_files, write_files
+
+    shown = folder.relative_to(repository.root)
+    stale = stale_files(folder, files) if only_check else []
+    for each in stale:
+        say(f"{state(False)} {shown}/{literal(each)}")
+    if stale:
+        say(f"Write it again, review it, and commit it: {command_line(command)}.")
+        raise SystemExit(NOT_IN_ORDER)
+    changed = [] if only_check else write_files(folder, files)
+    for name in changed:
+        say(f"    {shown}/{literal(name)}")
+    say(f"{state(True)} {shown}/ {'is written: commit it' if changed else 'is fresh'}.")
 
 
 def codeowners(context: typer.Context, only_check: OnlyCheck = False) -> None:

@@ -6,7 +6,6 @@ else: the same bytes for the same repository.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,12 @@ from model_service.contract.contract import Contract
 from model_service.contract.openapi_examples import answer_examples, request_examples
 from model_service.contract.openapi_problems import PROBLEM_EXAMPLES
 from model_service.contract.reading import read_contract
-from model_service.files import write_atomically
 from model_service.handoff.error_catalogue import error_catalogue
+from model_service.handoff.generated_files import Files, with_sums
 from model_service.handoff.semantics import semantics_of
 from model_service.repository import Repository
 from model_service.serving.documents import served_document
 from model_service.settings import Settings
-
-SUMS = "SHA256SUMS"
-"""The digests of all other files, as `sha256sum --check` reads them."""
-Bundle = dict[str, bytes]
 
 
 def bundle_folder(repository: Repository) -> Path:
@@ -44,7 +39,7 @@ def contracts_in(repository: Repository) -> list[Contract]:
     return [read_contract(repository.model_folder(name) / "contract.yaml") for name in names]
 
 
-def make_bundle(settings: Settings, contracts: Sequence[Contract]) -> Bundle:
+def make_bundle(settings: Settings, contracts: Sequence[Contract]) -> Files:
     """Return every file of the bundle by its path."""
     files = {
         "openapi.json": _json(served_document(settings, contracts)),
@@ -54,8 +49,7 @@ def make_bundle(settings: Settings, contracts: Sequence[Contract]) -> Bundle:
     }
     for contract in contracts:
         files[f"examples/{contract.name}.json"] = _json(examples_of(contract))
-    sums = (f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
-    return files | {SUMS: "".join(sums).encode()}
+    return with_sums(files)
 
 
 def examples_of(contract: Contract) -> list[dict[str, Any]]:
@@ -105,45 +99,6 @@ def promises(settings: Settings) -> dict[str, Any]:
         "contacts": settings.contacts,
         "owners": settings.owners,
     }
-
-
-def stale_files(folder: Path, bundle: Bundle) -> list[str]:
-    """Return what is missing in a folder, has other bytes, or does not belong there."""
-    found = {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-    return sorted(
-        [f"{name} is missing" for name in bundle.keys() - found.keys()]
-        + [f"{name} does not belong there" for name in found.keys() - bundle.keys()]
-        + [
-            f"{name} is not what the code serves"
-            for name in bundle
-            if _differs(name, found, bundle)
-        ]
-    )
-
-
-def write_bundle(folder: Path, bundle: Bundle) -> list[str]:
-    """Make a folder hold the bundle and nothing else; return what was written or deleted."""
-    changed = []
-    for path in [path for path in folder.rglob("*") if path.is_file()]:
-        name = path.relative_to(folder).as_posix()
-        if name not in bundle:
-            path.unlink()
-            changed.append(name)
-    for name, content in bundle.items():
-        path = folder / name
-        if not path.is_file() or path.read_bytes() != content:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, content)
-            changed.append(name)
-    return sorted(changed)
-
-
-def _differs(name: str, found: Bundle, bundle: Bundle) -> bool:
-    return name in found and found[name] != bundle[name]
 
 
 def _json(value: Any) -> bytes:

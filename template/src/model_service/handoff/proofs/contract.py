@@ -12,8 +12,9 @@ import yaml
 from model_service.contract.compatibility import breaking_changes, raises_major
 from model_service.contract.contract import Contract, Output
 from model_service.files import sha256_of
-from model_service.handoff.bundle import SUMS, bundle_folder, make_bundle, stale_files
+from model_service.handoff.bundle import bundle_folder, make_bundle
 from model_service.handoff.expectation import answered_rows, check_answer
+from model_service.handoff.generated_files import SUMS, stale_files
 from model_service.handoff.outcome import SkippedError, UnmetError, proves
 from model_service.handoff.running_service import Reply, RunningService
 from model_service.handoff.subject import Subject
