@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from model_service.training.gate import SMALLER_IS_BETTER
+from model_service.registry.manifest import SMALLER_IS_BETTER
 from tests.debian import program
 from tests.rendering import ROOT
 

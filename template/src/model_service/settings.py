@@ -89,12 +89,18 @@ class PredictionLog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Monitoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How models are watched. `false_alarms_per_month` is the budget of each model, from which
-    every level follows; the monitor's own /metrics are on `host` and `port`."""
+    every level follows; the monitor's own /metrics are on `host` and `port`. A window that is
+    judged has at least `window_rows` and `window_seconds`, or is a day long. A fire drill asks
+    `prometheus` and `alertmanager` (their URLs) whether the alarm came so far; "" for none."""
 
     false_alarms_per_month: Annotated[float, msgspec.Meta(gt=0, le=100)] = 0.1
     host: str = "127.0.0.1"
     port: Port = 9108
     seconds_between_runs: Seconds = 60.0
+    window_rows: Count = 500
+    window_seconds: Seconds = 3600.0
+    prometheus: str = ""
+    alertmanager: str = ""
 
 
 class Slo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

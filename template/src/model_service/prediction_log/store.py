@@ -130,6 +130,22 @@ class PredictionStore:
         found: float | None = self._fetch(sql, (model, version))[0][0]
         return found
 
+    def truth_seen(
+        self, model: str, version: str, due: float
+    ) -> tuple[int, int, int, float | None, float | None]:
+        """Return of a version's rows: how many have ground truth; how many were answered before
+        `due`, and how many of those have it; the mean seconds from answer to truth; and when the
+        last truth was received."""
+        found: tuple[int, int, int, float | None, float | None] = self._fetch(
+            """SELECT COUNT(g.value), COALESCE(SUM(CASE WHEN p.at < ? THEN 1 ELSE 0 END), 0),
+            COUNT(CASE WHEN p.at < ? THEN g.value END), AVG(g.received_at - p.at),
+            MAX(g.received_at) FROM predictions p
+            LEFT JOIN ground_truth g ON g.prediction_id = p.truth_id
+            WHERE p.model = ? AND p.version = ?""",
+            (due, due, model, version),
+        )[0]
+        return found
+
     def add_counts(self, counts: Sequence[LoggedCounts]) -> None:
         """Keep counts; they replace those of the same worker for the same minute."""
         with self._database.transaction() as run:
@@ -178,6 +194,18 @@ class PredictionStore:
                 ON CONFLICT (name) DO UPDATE SET value = excluded.value""",
                 (name, value),
             )
+
+    def swap_state(self, name: str, before: bytes | None, after: bytes) -> bool:
+        """Remember `after` if `before` (None: nothing) is what is remembered; return whether it was.
+
+        Of several processes that try at once, one succeeds.
+        """
+        with self._database.transaction() as run:
+            if before is None:
+                sql = "INSERT INTO state VALUES (?, ?) ON CONFLICT (name) DO NOTHING"
+                return run(sql, (name, after)).rowcount == 1
+            sql = "UPDATE state SET value = ? WHERE name = ? AND value = ?"
+            return run(sql, (after, name, before)).rowcount == 1
 
     def purge(
         self, before: float, megabytes: float, answers_before: Mapping[str, float] | None = None

@@ -13,6 +13,8 @@ from model_service.registry.inputs import InputLayout
 
 MANIFEST = "manifest.json"
 SEAL = "manifest.sha256"
+SMALLER_IS_BETTER = frozenset({"log_loss", "mae", "rmse"})
+"""Of the metrics of `drift.quality`."""
 Format = Literal["onnx", "skops", "joblib", "stub"]
 """A stub is made from a contract when it is served, and never stands in a registry."""
 
@@ -27,12 +29,14 @@ class VersionError(Exception):
 
 
 class GateOutcome(msgspec.Struct, frozen=True):
-    """A gate of `train.py`, what it asked for, and what was measured."""
+    """A gate of `train.py`, what it asked for, and what was measured; `floor` is the worst value of
+    the metric that would have met it."""
 
     metric: str
     demand: str
     measured: float
     met: bool
+    floor: float | None = None
 
 
 class Parity(msgspec.Struct, frozen=True):

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from model_service.registry.manifest import GateOutcome
+from model_service.registry.manifest import SMALLER_IS_BETTER, GateOutcome
 
 CLASS_METRICS = ("accuracy", "macro_f1", "log_loss", "roc_auc")
 NUMBER_METRICS = ("mae", "rmse", "r2")
-SMALLER_IS_BETTER = frozenset({"log_loss", "mae", "rmse"})
 
 
 class Gate(msgspec.Struct, frozen=True):
@@ -49,4 +48,15 @@ class Gate(msgspec.Struct, frozen=True):
             gain = measured - baseline[self.metric]
             gain = -gain if self.metric in SMALLER_IS_BETTER else gain
             met &= gain >= self.better_than_baseline_by
-        return GateOutcome(self.metric, self.demand, measured, bool(met))
+        floor = self._floor(baseline[self.metric])
+        return GateOutcome(self.metric, self.demand, measured, bool(met), floor)
+
+    def _floor(self, baseline: float) -> float | None:
+        """Return the worst value that meets every bound on the bad side; None without one."""
+        smaller = self.metric in SMALLER_IS_BETTER
+        bounds = [self.at_most if smaller else self.at_least]
+        if self.better_than_baseline_by is not None:
+            gain = self.better_than_baseline_by
+            bounds.append(baseline - gain if smaller else baseline + gain)
+        known = [bound for bound in bounds if bound is not None]
+        return (min(known) if smaller else max(known)) if known else None

@@ -1,0 +1,1 @@
+"""Watches every version that answers, from what the prediction log holds."""
