@@ -18,6 +18,7 @@ from model_service.cli import (
     model_commands,
     remote_commands,
     replay_command,
+    monitor_commands,
     service_commands,
     traffic_commands,
     update_command,
@@ -48,6 +49,7 @@ remote_commands.add_to(app)
 service_commands.add_to(app)
 ground_truth_commands.add_to(app)
 replay_command.add_to(app)
+monitor_commands.add_to(app)
 handoff_commands.add_to(app)
 loadtest_command.add_to(app)
 doctor_command.add_to(app)

@@ -13,6 +13,8 @@ HISTORY = max(MERGED_WINDOWS)
 CALM_WINDOWS = 3
 """An alarm ends when so many windows in a row do not show it, so that it does not flap."""
 KINDS = 4
+DEPENDENCE = "dependence"
+"""A kind that is looked at daily, and apart: see `look.Look.dependence`."""
 DAYS_A_MONTH = 30
 SECONDS_A_DAY = 86_400.0
 
@@ -87,6 +89,8 @@ def _calm(
     assert watched.profile is not None
     seen: dict[int, set[tuple[str, str]]] = {}
     for alarm in memory.open_alarms:
+        if alarm.kind == DEPENDENCE:
+            continue
         windows = max(alarm.windows, CALM_WINDOWS)
         if windows not in seen:
             found = examine(watched.profile, history[-windows:], levels, output=watched.outputs)

@@ -70,7 +70,6 @@ class Quality(msgspec.Struct, frozen=True):
     low: float
     high: float
     rows: int
-    reference: float | None = None
 
 
 class Truth(msgspec.Struct, frozen=True):
@@ -85,7 +84,8 @@ class Truth(msgspec.Struct, frozen=True):
 
 class VersionMemory(msgspec.Struct):
     """Everything about one version. `cursor` is the minute from which counts are read again, and
-    `consumed` what of them belongs to closed windows already."""
+    `consumed` what of them belongs to closed windows already. `broken` are pairs of features whose
+    correlation was one and is another."""
 
     model: str
     version: str
@@ -104,7 +104,8 @@ class VersionMemory(msgspec.Struct):
     quality_at: float = 0.0
     truth: Truth = Truth()
     joint_at: float = 0.0
-    joint_auc: float | None = None
+    joint_change: float | None = None
+    broken: tuple[tuple[str, str, float, float], ...] = ()
 
     @property
     def open_alarms(self) -> list[Alarm]:

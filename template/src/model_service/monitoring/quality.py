@@ -1,25 +1,22 @@
-"""How good a version really is, once it is known what happened."""
+"""How good a version really is once it is known what happened, and an estimate before."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-import numpy as np
-
-from model_service.contract.contract import Contract
-from model_service.monitoring.memory import Quality, Truth, VersionMemory
+from model_service.contract.contract import Output
+from model_service.drift.quality import Measured, estimated, measured
+from model_service.monitoring.memory import Quality, Source, Truth, VersionMemory
 from model_service.monitoring.watched_versions import WatchedVersion
 from model_service.prediction_log.records import LoggedRow
 from model_service.prediction_log.store import PredictionStore
-from model_service.registry.metrics import Judged
+from model_service.registry.manifest import SMALLER_IS_BETTER
 
 FEWEST_ROWS = 50
 MOST_ROWS = 3_000
-RESAMPLES = 200
-OUTSIDE = 0.005
-"""On each side of an interval: of a hundred metrics that did not change, one lies outside."""
 SECONDS_A_DAY = 86_400.0
 
 
@@ -30,53 +27,81 @@ def truth_of(store: PredictionStore, watched: WatchedVersion, now: float) -> Tru
     return Truth(rows, due_known / due_rows if due_rows else None, lag, last)
 
 
-def measured(
+def quality_of(
     store: PredictionStore, watched: WatchedVersion, memory: VersionMemory, now: float
 ) -> list[Quality]:
-    """Return the metrics of the version's gates over its newest answers that have ground truth."""
+    """Return the metrics of the version's gates: measured, and estimated where scores allow it."""
+    return [*_measured(store, watched, memory, now), *_estimated(store, watched, memory, now)]
+
+
+def _measured(
+    store: PredictionStore, watched: WatchedVersion, memory: VersionMemory, now: float
+) -> list[Quality]:
     if memory.truth.rows < FEWEST_ROWS:
         return []
-    since = (memory.first_seen or now) - SECONDS_A_DAY
-    joined = store.joined(watched.model, watched.version, since, now)
-    skipped = max(0, memory.truth.rows - MOST_ROWS)
-    judged = judged_rows(watched.contract, list(islice(joined, skipped, None)))
-    if len(judged) < FEWEST_ROWS:
+    joined = store.joined(watched.model, watched.version, 0.0, now)
+    newest = islice(joined, max(0, memory.truth.rows - MOST_ROWS), None)
+    output = watched.contract.output
+    known = [(row, truth) for row, truth in newest if _fits(output, truth)]
+    if len(known) < FEWEST_ROWS:
         return []
-    whole = judged.metrics()
-    chance = np.random.default_rng(0)
-    size = len(judged)
-    samples = [judged.at(chance.integers(0, size, size)).metrics() for _ in range(RESAMPLES)]
-    found = []
-    for metric in metrics_watched(watched):
-        known = [sample[metric] for sample in samples if metric in sample]
-        if metric in whole and known:
-            low, high = np.quantile(known, (OUTSIDE, 1 - OUTSIDE))
-            trained = watched.manifest.metrics.get(metric)
-            value = whole[metric]
-            found.append(
-                Quality(now, metric, "measured", value, float(low), float(high), size, trained)
-            )
-    return found
+    rows = [row for row, _ in known]
+    truths = [truth for _, truth in known]
+    values = [row.value for row in rows]
+    found = measured(watched.contract, values, _shares(output, rows), truths)
+    return _points(watched, found, "measured", now)
 
 
-def metrics_watched(watched: WatchedVersion) -> list[str]:
-    """Return the metrics of the gates of a version."""
-    return list(dict.fromkeys(gate.metric for gate in watched.manifest.gates))
+def _estimated(
+    store: PredictionStore, watched: WatchedVersion, memory: VersionMemory, now: float
+) -> list[Quality]:
+    calibration = watched.profile.calibration if watched.profile else None
+    since = memory.windows[-1].start if memory.windows else now - SECONDS_A_DAY
+    if calibration is None:
+        return []
+    rows = list(store.rows(watched.model, watched.version, since, now, limit=MOST_ROWS))
+    shares = _shares(watched.contract.output, rows)
+    if len(rows) < FEWEST_ROWS or shares is None:
+        return []
+    found = estimated(watched.contract, calibration, [row.value for row in rows], shares)
+    return _points(watched, found, "estimated", now)
 
 
-def judged_rows(contract: Contract, joined: Sequence[tuple[LoggedRow, Any]]) -> Judged:
-    """Return rows beside their ground truth; a truth that the output cannot be is left out."""
-    output = contract.output
-    if output.type != "class":
-        numbers = [(row.value, truth) for row, truth in joined if _is_number(truth)]
-        return Judged([value for value, _ in numbers], [truth for _, truth in numbers])
-    known = [(row, truth) for row, truth in joined if truth in output.classes]
-    shares = None
-    if known and all(row.probabilities for row, _ in known):
-        shares = np.array([[row.probabilities[c] for c in output.classes] for row, _ in known])  # type: ignore[index]
-    answers = [row.value for row, _ in known]
-    return Judged(answers, [truth for _, truth in known], output.classes, shares)
+def _points(
+    watched: WatchedVersion, found: Mapping[str, Measured], source: Source, now: float
+) -> list[Quality]:
+    wanted = {gate.metric for gate in watched.manifest.gates}
+    return [
+        Quality(now, metric, source, m.value, m.low, m.high, m.rows)
+        for metric, m in found.items()
+        if metric in wanted and math.isfinite(m.low)
+    ]
 
 
-def _is_number(truth: Any) -> bool:
-    return isinstance(truth, int | float | list) and not isinstance(truth, bool)
+def reference_limit(watched: WatchedVersion, point: Quality) -> float | None:
+    """Return the worst end of the interval that training had for a metric.
+
+    Training measured on held-out rows, whose luck counts as well: an interval shrinks with the root
+    of the rows.
+    """
+    trained = watched.manifest.metrics.get(point.metric)
+    held_out = watched.manifest.rows.get("held_out", 0)
+    if trained is None or not held_out:
+        return None
+    worse = 1 if point.metric in SMALLER_IS_BETTER else -1
+    return trained + worse * (point.high - point.low) / 2 * math.sqrt(point.rows / held_out)
+
+
+def _fits(output: Output, truth: Any) -> bool:
+    if output.type == "class":
+        return truth in output.classes
+    if output.type == "vector":
+        return isinstance(truth, list) and len(truth) == output.length
+    return isinstance(truth, int | float) and not isinstance(truth, bool)
+
+
+def _shares(output: Output, rows: Sequence[LoggedRow]) -> list[list[float]] | None:
+    found = [
+        [row.probabilities[name] for name in output.classes] for row in rows if row.probabilities
+    ]
+    return found if output.classes and len(found) == len(rows) else None

@@ -1,0 +1,93 @@
+"""Commands that watch: `monitor`, and `report` for people."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from model_service.cli.terminal import say_plainly, stop
+
+if TYPE_CHECKING:
+    from model_service.monitoring.monitor import Monitor
+    from model_service.repository import Repository
+    from model_service.settings import Settings
+
+PANEL = "Watching"
+SECONDS_BETWEEN_VIEWS = 2.0
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the service's command."""
+    app.command("monitor", rich_help_panel=PANEL)(monitor)
+
+
+def monitor(
+    context: typer.Context,
+    once: Annotated[
+        bool, typer.Option("--once", help="Look once, show what is seen, and end.")
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show what the running monitor sees, until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Watch every version for drift, quality and silence; without an option, until stopped."""
+    from model_service.settings import read_settings
+
+    if once and watch:
+        stop("Say --once or --watch, not both.")
+    repository: Repository = context.obj
+    settings = read_settings(repository, os.environ)
+    if watch:
+        _watch(settings, repository)
+    elif once:
+        _once(settings, repository)
+    else:
+        _run(settings, repository)
+
+
+def _run(settings: Settings, repository: Repository) -> None:
+    running = _monitor(settings, repository)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: running.stopping.set())
+    running.run_for_ever()
+
+
+def _once(settings: Settings, repository: Repository) -> None:
+    from rich.console import Console
+
+    from model_service.monitoring.terminal_view import view
+
+    running = _monitor(settings, repository)
+    running.run_once()
+    between = settings.monitoring.seconds_between_runs
+    Console(highlight=False).print(view(running.gauges.seen, between, running.previews()))
+
+
+def _watch(settings: Settings, repository: Repository) -> None:
+    import time
+
+    from rich.console import Console
+    from rich.live import Live
+
+    from model_service.monitoring.monitor import store_of
+    from model_service.monitoring.terminal_view import seen_versions, view
+    from model_service.registry.registry import Registry
+
+    store = store_of(settings, repository)
+    registry = Registry(repository.root / settings.stores.registry)
+    between = settings.monitoring.seconds_between_runs
+    with Live(console=Console(highlight=False), auto_refresh=False) as live:
+        while True:
+            live.update(view(seen_versions(repository, registry, store), between, {}), refresh=True)
+            time.sleep(SECONDS_BETWEEN_VIEWS)
+
+
+def _monitor(settings: Settings, repository: Repository) -> Monitor:
+    from model_service.hooks import load_hooks
+    from model_service.monitoring.monitor import Monitor
+
+    hooks = load_hooks(repository.root, say_plainly)
+    return Monitor(settings, repository, hooks, say_plainly)

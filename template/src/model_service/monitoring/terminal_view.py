@@ -1,0 +1,137 @@
+"""What the monitor sees, for people on a server: a table that fits a terminal."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from model_service.monitoring.gauges import Seen, traffic_due_seconds
+from model_service.monitoring.memory import Shift, recall
+from model_service.monitoring.watched_versions import WatchedVersion, watched_versions
+from model_service.prediction_log.store import PredictionStore
+from model_service.registry.registry import Registry
+from model_service.repository import Repository
+
+WINDOWS_SHOWN = 24
+MARKS = " ▁▂▃▄▅▆▇█"
+Previews = Mapping[tuple[str, str], Mapping[str, Shift]]
+
+
+def seen_versions(repository: Repository, registry: Registry, store: PredictionStore) -> list[Seen]:
+    """Return every version as the monitor last saw it."""
+    found = watched_versions(repository, registry, store, time.time())
+    return [
+        Seen(one, recall(store, one.model, one.version))
+        for one in found
+        if isinstance(one, WatchedVersion)
+    ]
+
+
+def view(seen: Sequence[Seen], seconds_between_runs: float, previews: Previews) -> RenderableType:
+    """Return the table, and below it what is not in order.
+
+    `previews` are the shifts of windows that are still open.
+    """
+    now = time.time()
+    table = Table(
+        *("model", "version", "answers", "rows", "last row", "drift", "quality"),
+        box=box.SIMPLE_HEAD,
+    )
+    troubles: list[Text] = []
+    for one in seen:
+        preview = previews.get((one.watched.model, one.watched.version), {})
+        table.add_row(*_cells(one, now))
+        name = f"{one.watched.model} {one.watched.version}"
+        for line in _troubles(one, preview, now):
+            troubles.append(Text.from_markup(f"  [bold]{escape(name)}[/]  {line}"))
+    last = max((one.memory.last_run for one in seen), default=0.0)
+    return Group(table, *troubles, _when(last, seconds_between_runs, now, bool(troubles)))
+
+
+def _cells(seen: Seen, now: float) -> tuple[str, ...]:
+    watched, memory = seen.watched, seen.memory
+    windows = memory.windows[-WINDOWS_SHOWN:]
+    rows = sum(window.rows for window in windows) + memory.open_rows
+    strongest = [
+        max((s.effect / s.limit for s in w.shifts.values() if s.limit), default=0) for w in windows
+    ]
+    worst = any(shift.alarms for window in windows[-1:] for shift in window.shifts.values())
+    colour = "red" if memory.open_alarms or worst else "green"
+    bars = "".join(MARKS[min(int(each * 4), 8)] for each in strongest)
+    return (
+        escape(watched.model),
+        watched.version,
+        ", ".join(watched.roles),
+        f"{rows:,}",
+        _ago(memory.last_row, now),
+        f"[{colour}]{bars or 'no window yet'}[/]",
+        _quality(seen),
+    )
+
+
+def _quality(seen: Seen) -> str:
+    parts = []
+    for point in seen.memory.newest_quality():
+        mark = "~" if point.source == "estimated" else ""
+        parts.append(f"{point.metric} {mark}{point.value:.3g}")
+    return ", ".join(parts) or "not known yet"
+
+
+def _troubles(seen: Seen, preview: Mapping[str, Shift], now: float) -> Iterator[str]:
+    watched, memory = seen.watched, seen.memory
+    for alarm in memory.open_alarms:
+        since = _ago(alarm.since, now)
+        yield (
+            f"[red]{escape(alarm.feature)}[/] {alarm.kind.replace('_', ' ')} since {since}: "
+            f"{alarm.effect:.3g}, chance explains {alarm.limit:.3g}"
+        )
+    for name, shift in preview.items():
+        if shift.alarms and all(alarm.feature != name for alarm in memory.open_alarms):
+            yield (
+                f"[yellow]{escape(name)}[/] {shift.kind.replace('_', ' ')} in the window that is "
+                f"still open: {shift.effect:.3g}, chance explains {shift.limit:.3g}"
+            )
+    if memory.profile != "ok":
+        yield f"[red]its reference profile is {memory.profile}[/]: train it again"
+    began = memory.first_seen
+    if watched.is_asked and began is not None:
+        silent = now - (memory.last_row or began)
+        if silent > traffic_due_seconds(watched, memory, now):
+            yield f"[red]no traffic[/] for {_duration(silent)}"
+    age = (now - watched.trained_at) / 86_400
+    if age > watched.settings.max_age_days:
+        yield f"[red]too old[/]: trained {age:.0f} days ago, {watched.settings.max_age_days} allowed"
+    plan = watched.settings.ground_truth
+    if plan.expected and began is not None:
+        waited = now - max(memory.truth.last_received or 0.0, began)
+        if waited > plan.within_days * 86_400:
+            yield f"[red]no ground truth[/] for {_duration(waited)}"
+
+
+def _when(last: float, seconds_between_runs: float, now: float, is_trouble: bool) -> Text:
+    if not last:
+        return Text("The monitor has not run yet.", style="yellow")
+    stale = now - last > 3 * seconds_between_runs
+    clock = dt.datetime.fromtimestamp(last, dt.UTC).strftime("%H:%M:%S UTC")
+    told = f"Looked at {clock}, {_ago(last, now)} ago."
+    if stale:
+        return Text(f"{told} The monitor does not run now.", style="yellow")
+    return Text(told if is_trouble else f"{told} Nothing to do.", style="dim")
+
+
+def _ago(moment: float | None, now: float) -> str:
+    return "never" if moment is None else _duration(now - moment)
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
