@@ -1,4 +1,4 @@
-"""What the monitor sees, as Prometheus metrics: labels come from the registry and contracts only."""
+"""What the monitor sees, as Prometheus metrics; labels come from registry and contracts only."""
 
 from __future__ import annotations
 

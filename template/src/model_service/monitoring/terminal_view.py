@@ -49,8 +49,10 @@ def view(seen: Sequence[Seen], seconds_between_runs: float, previews: Previews) 
         preview = previews.get((one.watched.model, one.watched.version), {})
         table.add_row(*_cells(one, now))
         name = f"{one.watched.model} {one.watched.version}"
-        for line in _troubles(one, preview, now):
-            troubles.append(Text.from_markup(f"  [bold]{escape(name)}[/]  {line}"))
+        troubles += [
+            Text.from_markup(f"  [bold]{escape(name)}[/]  {line}")
+            for line in _troubles(one, preview, now)
+        ]
     last = max((one.memory.last_run for one in seen), default=0.0)
     return Group(table, *troubles, _when(last, seconds_between_runs, now, bool(troubles)))
 
@@ -107,7 +109,8 @@ def _troubles(seen: Seen, preview: Mapping[str, Shift], now: float) -> Iterator[
             yield f"[red]no traffic[/] for {_duration(silent)}"
     age = (now - watched.trained_at) / 86_400
     if age > watched.settings.max_age_days:
-        yield f"[red]too old[/]: trained {age:.0f} days ago, {watched.settings.max_age_days} allowed"
+        most = watched.settings.max_age_days
+        yield f"[red]too old[/]: trained {age:.0f} days ago, {most} days are allowed"
     plan = watched.settings.ground_truth
     if plan.expected and began is not None:
         waited = now - max(memory.truth.last_received or 0.0, began)

@@ -196,7 +196,7 @@ class PredictionStore:
             )
 
     def swap_state(self, name: str, before: bytes | None, after: bytes) -> bool:
-        """Remember `after` if `before` (None: nothing) is what is remembered; return whether it was.
+        """Remember `after` in the place of `before` (None: nothing); return whether that was there.
 
         Of several processes that try at once, one succeeds.
         """

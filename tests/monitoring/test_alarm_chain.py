@@ -1,0 +1,43 @@
+"""A real drift reaches people, through every real part between; and nothing else does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.monitoring.alarm_chain import Chain, running_chain, wait_for
+from tests.monitoring.watched_repository import MODEL, rows_like_training
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WINDOW = 500
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    with running_chain(tmp_path_factory.mktemp("chain")) as running:
+        yield running
+
+
+def test_rows_like_those_of_training_raise_no_alarm_and_a_shift_raises_exactly_its_own(
+    chain: Chain,
+) -> None:
+    for seed in range(4):
+        chain.send(rows_like_training(WINDOW, seed=100 + seed), tell_truth=True)
+        chain.wait_for_windows(seed + 1)
+    wait_for(lambda: chain.query("model_service_performance"), "quality is scraped")
+    assert chain.firing() == set()
+    assert chain.webhook.received == []
+
+    for seed in range(2):
+        chain.send(rows_like_training(WINDOW, seed=200 + seed, broken="floor"))
+        chain.wait_for_windows(5 + seed)
+    wait_for(lambda: chain.webhook.received, "the alarm reaches the webhook")
+    assert chain.firing() == {("FeatureDrift", MODEL, "1", "floor")}
+    [(receiver, alert)] = chain.webhook.received
+    assert receiver == "data-science"
+    assert alert["labels"]["feature"] == "floor"
+    assert (alert["labels"]["model"], alert["labels"]["version"]) == (MODEL, "1")
+    assert alert["annotations"]["runbook_url"] == "docs/runbook.md#featuredrift"
