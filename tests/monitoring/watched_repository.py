@@ -62,9 +62,7 @@ def build(seed):
 MODEL_YAML = "ground_truth: {expected: true, within_days: 30}\n"
 
 
-def rows_like_training(
-    count: int, seed: int, *, broken: str | None = None
-) -> list[dict[str, Any]]:
+def rows_like_training(count: int, seed: int, *, broken: str | None = None) -> list[dict[str, Any]]:
     """Rows with their `price`; `broken` names a feature that is shifted by one deviation."""
     chance = np.random.default_rng(seed)
     area = chance.gamma(9, 8, count)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from model_service.repository import Repository
 
 PANEL = "Service"
+SECONDS_FOR_THE_MONITOR = 30
 
 
 def add_to(app: typer.Typer) -> None:
@@ -48,6 +53,9 @@ def serve(
     stub: Annotated[
         bool, typer.Option("--stub", help="Answer from the contracts alone, before any training.")
     ] = False,
+    with_monitor: Annotated[
+        bool, typer.Option("--with-monitor", help="Run `monitor` as well, for a laptop.")
+    ] = False,
 ) -> None:
     """Answer over HTTP: every version that traffic.yaml names."""
     from model_service import settings as of
@@ -58,7 +66,21 @@ def serve(
     stated = {"host": host, "port": port, "workers": workers, "models": names, "stub": stub or None}
     chosen = {name: value for name, value in stated.items() if value is not None}
     server = msgspec.structs.replace(settings.server, **chosen)
-    run(msgspec.structs.replace(settings, server=server), context.obj)
+    with _monitor_beside(context.obj) if with_monitor else contextlib.nullcontext():
+        run(msgspec.structs.replace(settings, server=server), context.obj)
+
+
+@contextlib.contextmanager
+def _monitor_beside(repository: Repository) -> Iterator[None]:
+    """Run `monitor` as a process of its own, until the service has ended."""
+    command = [sys.executable, "-m", "model_service", "--repository", str(repository.root)]
+    # Of its own group, so that Ctrl-C reaches the service alone.
+    monitor = subprocess.Popen([*command, "monitor"], start_new_session=True)  # noqa: S603
+    try:
+        yield
+    finally:
+        monitor.terminate()
+        monitor.wait(SECONDS_FOR_THE_MONITOR)
 
 
 def predict(

@@ -137,7 +137,8 @@ class Drill(msgspec.Struct, frozen=True):
     alarmed_at: float = 0.0
 
 
-_encode = msgspec.msgpack.Encoder().encode
+# Numbers of numpy are floats to Python, and not to msgspec.
+_encode = msgspec.msgpack.Encoder(enc_hook=float).encode
 _memory = msgspec.msgpack.Decoder(VersionMemory)
 _drill = msgspec.msgpack.Decoder(Drill)
 _DRILL = "monitor/drill"

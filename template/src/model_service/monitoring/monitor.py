@@ -154,7 +154,10 @@ class Monitor:
             except Exception as error:  # noqa: BLE001 - the other steps go on
                 self._failed(step.__name__, what, error)
         memory.last_run = now
-        remember(self.store, memory)
+        try:
+            remember(self.store, memory)
+        except Exception as error:  # noqa: BLE001 - nothing of one version may end the monitor
+            self._failed("memory", what, error)
         for alarm in look.new_alarms:
             self._announce(watched, alarm)
         return Seen(watched, memory)
