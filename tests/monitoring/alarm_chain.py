@@ -1,4 +1,4 @@
-"""The whole chain of an alarm as real processes: service, monitor, Prometheus, Alertmanager, webhook."""
+"""The whole chain of an alarm as real processes, from the service to a webhook."""
 
 from __future__ import annotations
 

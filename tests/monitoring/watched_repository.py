@@ -1,4 +1,4 @@
-"""A repository with one model that is trained on enough rows to be watched: `flats`, dear or cheap."""
+"""A repository whose model is trained on enough rows to be watched: `flats`, dear or cheap."""
 
 from __future__ import annotations
 
