@@ -162,7 +162,7 @@ class Chain:
         """Return what fires now: (alert, model, version, feature)."""
         found = self.query('ALERTS{alertstate="firing"}')
         names = ("alertname", "model", "version", "feature")
-        return {tuple(one["metric"].get(name, "") for name in names) for one in found}  # type: ignore[misc]
+        return {tuple(one["metric"].get(name, "") for name in names) for one in found}
 
     def wait_for_windows(self, count: int) -> None:
         """Wait until the monitor has judged so many windows."""
