@@ -256,3 +256,18 @@ def test_a_place_that_cannot_be_reached_is_named_without_its_password(tmp_path: 
             open_store(place, tmp_path).find("p-1")
         assert named in str(refused.value)
         assert "geheim" not in str(refused.value)
+
+
+def test_what_is_deleted_gives_its_room_back(tmp_path: Path) -> None:
+    store = open_store("log", tmp_path)
+    wide = {"text": "x" * 1000}
+    store.append([logged(n, received=wide, used=wide, warnings=()) for n in range(20_000)])
+    file = tmp_path / "log" / "predictions.sqlite"
+    store.purge(0.0, 1000.0)
+    before = file.stat().st_size
+
+    assert store.purge(1e12, 1000.0) == 20_000
+
+    assert before > 20_000_000
+    assert file.stat().st_size < 1_000_000
+    store.close()

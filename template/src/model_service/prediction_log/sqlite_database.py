@@ -25,6 +25,7 @@ from model_service.prediction_log.database import (
 
 FILE = "predictions.sqlite"
 SECONDS_TO_WAIT_FOR_OTHERS = 10.0
+PAGES_AT_ONCE = 2_000
 ROWS_A_STATEMENT = 100
 """The interpreter's lock is given up and taken again for each statement: with a row in each, a busy
 service would spend more time on that than on writing."""
@@ -79,10 +80,11 @@ class SqliteDatabase:
 
     def reclaim(self) -> None:
         """Make the file smaller by what was deleted."""
-        with self._connected() as connection:
-            # Outside a transaction, and to the end: each step gives one page back.
-            connection.execute("PRAGMA incremental_vacuum").fetchall()
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        free = self.fetch("PRAGMA freelist_count", ())[0][0]
+        # In steps, since others wait for each of them to end.
+        for _ in range(0, free, PAGES_AT_ONCE):
+            self.fetch(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE})", ())
+        self.fetch("PRAGMA wal_checkpoint(TRUNCATE)", ())
 
     def close(self) -> None:
         """Close the connection."""

@@ -14,9 +14,9 @@ from model_service.serving.row_answers import RowAnswer, RowRefused
 class AnsweredRequest(msgspec.Struct, gc=False):
     """A request whose rows were read, and what became of them.
 
-    `sent` is its body, or its rows where they came otherwise. `rows` stand in the order of the
-    request, or there are none where no row was accepted. `shadow_of` names for each the prediction
-    that the caller got, where these answers are a shadow's.
+    `sent` is its body, or its rows where they came otherwise, in `body_bytes`. `rows` stand in the
+    order of the request, or there are none where no row was accepted. `shadow_of` names for each
+    the prediction that the caller got, where these answers are a shadow's.
     """
 
     loaded: LoadedVersion
@@ -29,3 +29,9 @@ class AnsweredRequest(msgspec.Struct, gc=False):
     at: float
     seconds: float
     shadow_of: Sequence[str | None] | None = None
+    body_bytes: int = 0
+
+    @property
+    def size(self) -> int:
+        """About how many bytes wait with it."""
+        return self.body_bytes or len(self.sent)

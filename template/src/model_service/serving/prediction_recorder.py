@@ -98,7 +98,7 @@ class PredictionRecorder:
         if not self._is_on:
             return
         count = request.read.count
-        size = len(request.sent)
+        size = request.size
         with self._appending:
             rows = self._rows_in - self._rows_out + count
             if rows > self._most_rows or self._bytes_in - self._bytes_out + size > MOST_BYTES:
@@ -183,7 +183,7 @@ class PredictionRecorder:
                 self.dropped += request.read.count
                 self._tell("ERROR", f"a request could not be logged: {type(error).__name__}")
             self._rows_out += request.read.count
-            self._bytes_out += len(request.sent)
+            self._bytes_out += request.size
             if len(batch) >= breath:
                 breath = len(batch) + ROWS_A_BREATH
                 time.sleep(SECONDS_A_BREATH)

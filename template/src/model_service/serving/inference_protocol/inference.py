@@ -106,6 +106,7 @@ async def infer(
             rows,
             time.time(),
             seconds,
+            body_bytes=len(body),
         ),
     )
 
