@@ -7,6 +7,7 @@ import os
 import re
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -37,22 +38,29 @@ def post(port: int, path: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-def cpu_seconds(mark: str) -> float:
-    """Return the user and system time of every process that has `mark` in its environment.
+def processes_of(mark: str) -> Iterator[int]:
+    """Yield every process that has `mark` in its environment.
 
     Servers start processes of their own, and some let them go; all of them inherit it. Linux only.
     """
-    wanted = mark.encode()
-    total = 0
+    wanted = mark.encode() + b"\0"
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
         try:
-            if wanted in (entry / "environ").read_bytes():
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                total += int(fields[11]) + int(fields[12])
+            if entry.name.isdecimal() and wanted in (entry / "environ").read_bytes():
+                yield int(entry.name)
         except OSError:  # it ended meanwhile
             continue
+
+
+def cpu_seconds(mark: str) -> float:
+    """Return the user and system time of the processes with `mark`."""
+    total = 0
+    for number in processes_of(mark):
+        try:
+            fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it ended meanwhile
+            continue
+        total += int(fields[11]) + int(fields[12])
     return total / TICKS_PER_SECOND
 
 

@@ -11,8 +11,10 @@ over the rounds; CPU is that of the server's processes alone. Trust CPU more tha
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -28,7 +30,7 @@ import copier
 import msgspec
 
 sys.path.insert(0, str(Path(__file__).parent))
-from caller import Measured, measure, post
+from caller import Measured, measure, post, processes_of
 
 ROOT = Path(__file__).parents[2]
 PEERS = Path(__file__).parent / "peers"
@@ -89,6 +91,7 @@ class Server:
             env=environment,
             stdout=log,
             stderr=log,
+            start_new_session=True,
         )
 
     def wait(self, rows: Rows) -> float:
@@ -121,12 +124,13 @@ class Server:
         return measure(self.mark, self.port, request, callers=callers, count=count)
 
     def stop(self) -> None:
-        """End it."""
+        """End it, and what it has started and would leave behind."""
         self.process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
+        for number in processes_of(self.mark):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
 
 
 def _free_port() -> int:
