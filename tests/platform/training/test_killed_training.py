@@ -19,7 +19,7 @@ from tests.platform.training.small_repository import NAME, make_repository
 
 FORK = multiprocessing.get_context("fork")
 PLACES: dict[str, tuple[Any, str]] = {
-    "while writing": (version_writing, "write_profile"),
+    "while writing": (version_writing, "write_reference"),
     "before the manifest": (registry, "write_manifest"),
     "before it is durable": (registry, "_make_durable"),
     "before the rename": (Path, "rename"),

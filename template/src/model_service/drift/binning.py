@@ -57,7 +57,8 @@ def bins_of(measure: Measure, cells: Sequence[Any], *, sensitive: bool = False) 
         return bins
     ends = (None, None) if sensitive else (float(known.min()), float(known.max()))
     edges = tuple(_edges(known).tolist())
-    alone = 0 if sensitive else sum(int((known == end).sum() == 1) for end in ends)
+    # Beyond m of N ordered values falls a share of Beta(m, N + 1 - m); `rule` adds the first of m.
+    alone = 0 if sensitive else max(0, sum(int((known == end).sum() == 1) for end in ends) - 1)
     return msgspec.structs.replace(
         bins, edges=edges, low=ends[0], high=ends[1], counts=FeatureCounts([], unseen=alone)
     )

@@ -23,9 +23,12 @@ from model_service.files import write_atomically
 from model_service.registry.profile import FeatureProfile, ReferenceProfile
 
 DEPENDENCE = "dependence.json"
-FEWEST_ROWS = 200
+FEWEST_ROWS = 500
+FEWEST_KNOWN = 200
 SMALLEST_SHARE = 0.05
 CATEGORIES_KEPT = 6
+LARGEST_KURTOSIS = 20
+"""Of what is rarer than some 5 % of the rows, a few rows decide every correlation."""
 MATERIAL = 0.1
 """The smallest change of a correlation that may alarm."""
 SMALLEST_VARIANCE = 0.02
@@ -80,7 +83,7 @@ def broken(
     variance is taken from the fourth moments, which no distribution need be assumed for (Browne,
     British Journal of Mathematical and Statistical Psychology 37, 1984).
     """
-    if min(len(values), reference.rows) < FEWEST_ROWS:
+    if len(values) < FEWEST_ROWS or reference.rows < FEWEST_KNOWN:
         return []
     from scipy.special import erfc
 
@@ -142,7 +145,11 @@ def _scored(
         bins = profile.features.get(name)
         if bins is None or not cells or sum(bins.counts.bins) < 1:
             continue
+        shares = np.array(bins.counts.bins) / sum(bins.counts.bins)
         for aspect, by_code in _aspects(bins):
+            second, fourth = (float((shares * by_code**power).sum()) for power in (2, 4))
+            if not 0 < fourth <= LARGEST_KURTOSIS * second**2:
+                continue
             names.append((name, aspect))
             codes = codes_of(bins, cells[place])
             # A value that is missing or new says nothing of the others: it stands in the middle.
@@ -189,3 +196,26 @@ def _correlations(
     variances = both - r * (cubed + cubed.T)
     variances += r * r / 4 * (fourth[:, None] + 2 * both + fourth[None, :])
     return r, np.maximum(variances, 0)
+
+
+def smallest_share_broken(
+    reference: Dependence, feature: str, rows: int, level: float
+) -> float | None:
+    """Return the smallest share of `rows` whose value of a feature may be another row's before it
+    is found in nine of ten cases; more than 1 if it never is, None if the feature depends on none.
+    """
+    from scipy.special import ndtri
+
+    names = np.array([name for name, _ in reference.columns])
+    first, second = np.triu_indices(len(names), 1)
+    mine = ((names[first] == feature) ^ (names[second] == feature)) if len(names) else first > 0
+    was = np.abs(np.array(reference.correlations))[mine]
+    if not (was >= MATERIAL).any():
+        return None
+    if rows < FEWEST_ROWS or reference.rows < FEWEST_KNOWN:
+        return math.inf
+    variance = np.array(reference.variances)[mine].clip(min=SMALLEST_VARIANCE)
+    error = np.sqrt(variance * (1 / rows + 1 / reference.rows))
+    # The sum of both quantiles: significant over all pairs, and that in nine of ten cases.
+    needed = np.maximum(MATERIAL, error * (-ndtri(level / len(first) / 2) - ndtri(0.1)))
+    return float((needed[was > 0] / was[was > 0]).min())

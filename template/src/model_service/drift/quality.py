@@ -88,12 +88,12 @@ def measured(
 def calibration_of(
     contract: Contract, values: Sequence[Any], probabilities: Any, truth: Sequence[Any]
 ) -> Calibration | None:
-    """Return what a score is worth on rows held out of training; None if there are no scores.
+    """Return what a score is worth on rows held out of training; None without scores or truth.
 
     The share of the second of two classes, or of right answers among more, made to rise with the
     score (isotonic regression).
     """
-    if contract.output.type != "class" or probabilities is None:
+    if contract.output.type != "class" or probabilities is None or not len(truth):
         return None
     from sklearn.isotonic import IsotonicRegression
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from model_service.contract.contract import Contract, Feature, Policy
+from model_service.drift.blind_spots import BlindSpots, SmallestFound
 from model_service.registry.manifest import Manifest
 
 
-def card_of(contract: Contract, manifest: Manifest, words: str, golden: int) -> str:
+def card_of(
+    contract: Contract, manifest: Manifest, words: str, golden: int, spots: BlindSpots
+) -> str:
     """Return the card in Markdown."""
     output = contract.output
     unit = f" in {output.unit}" if output.unit else ""
@@ -37,6 +40,12 @@ def card_of(contract: Contract, manifest: Manifest, words: str, golden: int) -> 
             ("feature", "type", "when missing", "when unknown or out of range", "source"),
             [_feature_line(feature) for feature in contract.features],
         ),
+        "## What watching finds within a day",
+        _watching(spots),
+        _table(
+            ("feature", "smallest change that is found", "never found"),
+            [_spots_line(name, found) for name, found in spots.features.items()],
+        ),
         "## Where it comes from",
         _table(("", ""), _origin(manifest, golden)),
     ]
@@ -50,6 +59,29 @@ def _held_out(contract: Contract, manifest: Manifest) -> str:
         return f"Not known: the {rows['held_out']} rows that it was imported with had no truth."
     trained = f"trained on {rows['training']}" if "training" in rows else "fitted elsewhere"
     return f"On {rows['held_out']} held-out rows; {trained}. The baseline always answers {always}."
+
+
+def _watching(spots: BlindSpots) -> str:
+    seen = spots.false_alarms
+    blind = ", ".join(spots.blind)
+    return (
+        f"At {spots.rows_per_day:,} rows a day, with a budget of {seen.budget:g} false alarms a "
+        f"month. Faults were put into held-out rows to measure it; unchanged and in their order, "
+        f"they raised {seen.alarms} alarms in {seen.windows} windows of {seen.rows} rows."
+        + (f" **Blind for: {blind}.**" if blind else "")
+    )
+
+
+def _spots_line(name: str, found: Sequence[SmallestFound]) -> tuple[str, ...]:
+    seen = [f"{each.fault} {_size(each)}" for each in found if each.size is not None]
+    never = [each.fault for each in found if each.size is None]
+    return name, ", ".join(seen), ", ".join(never)
+
+
+def _size(found: SmallestFound) -> str:
+    if found.unit == "share of rows":
+        return f"{found.size:.1%}"
+    return f"{found.size:g} {'SD' if found.unit == 'standard deviations' else found.unit}"
 
 
 def _feature_line(feature: Feature) -> tuple[str, ...]:

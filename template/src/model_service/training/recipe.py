@@ -25,12 +25,17 @@ class TrainingError(Exception):
 
 
 class Recipe(msgspec.Struct, frozen=True):
-    """The functions and gates of a model's `train.py`."""
+    """The functions and gates of a model's `train.py`.
+
+    `time` names the column of `load()` that says when a row happened; daily and weekly rhythm is
+    learned from it.
+    """
 
     load: Callable[[], Any]
     split: Split
     build: Callable[[int], Any]
     gates: Sequence[Gate]
+    time: str | None = None
 
 
 def read_recipe(folder: Path, contract: Contract) -> Recipe:
@@ -44,7 +49,8 @@ def read_recipe(folder: Path, contract: Contract) -> Recipe:
         if not callable(getattr(module, needed, None)):
             raise TrainingError(f"{folder / 'train.py'} has no function {needed}().")
     split = getattr(module, "split", None) or _random_split(contract)
-    return Recipe(module.load, split, module.build, _gates(folder, module, contract))
+    gates = _gates(folder, module, contract)
+    return Recipe(module.load, split, module.build, gates, getattr(module, "TIME", None))
 
 
 def gates_of(folder: Path, contract: Contract) -> Sequence[Gate]:

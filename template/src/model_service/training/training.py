@@ -14,6 +14,7 @@ from model_service.registry.inputs import InputLayout, layout_of
 from model_service.repository import Repository
 from model_service.training.model_file import model_file_of
 from model_service.training.recipe import Recipe, TrainingError, read_recipe
+from model_service.training.reference import times_of
 from model_service.training.version_writing import (
     Fitted,
     Report,
@@ -89,6 +90,10 @@ def train(
         rows={"training": len(training.raw), "held_out": len(held_out.raw)},
         seed=seed,
         by="train",
+        times=(
+            times_of(contract, training.columns, parts[0], recipe.time),
+            times_of(contract, held_out.columns, parts[1], recipe.time),
+        ),
     )
     return write_version(repository, fitted, report)
 

@@ -15,18 +15,16 @@ from numpy.typing import NDArray
 from model_service.contract.contract import Contract
 from model_service.contract.rows import ReadRows, RowReader
 from model_service.contract.table import rows_of
-from model_service.drift.dependence import dependence_of, write_dependence
-from model_service.drift.profiling import profile_of
-from model_service.drift.quality import calibration_of
+from model_service.drift.profiling import Times
 from model_service.files import write_atomically
+from model_service.model_settings import ModelSettingsError, read_model_settings
 from model_service.registry import traffic
 from model_service.registry.feature_code import FeatureCodeError, Features, features_of
 from model_service.registry.golden import GoldenPrediction, write_golden
 from model_service.registry.inputs import InputError, InputLayout, check_inputs
-from model_service.registry.loaded_version import LoadedVersion, golden_of
+from model_service.registry.loaded_version import LoadedVersion, Predictions, golden_of
 from model_service.registry.manifest import GateOutcome, ImportedFile, Manifest
 from model_service.registry.model_format import load_model
-from model_service.registry.profile import write_profile
 from model_service.registry.registry import Registry
 from model_service.repository import Repository
 from model_service.settings import read_settings
@@ -34,9 +32,11 @@ from model_service.training.card import card_of
 from model_service.training.evaluation import baseline_of, metrics_of
 from model_service.training.gate import Gate
 from model_service.training.golden_rows import golden_rows
+from model_service.training.injected_faults import HeldOut
 from model_service.training.model_file import ModelFile, answers_of
 from model_service.training.provenance import fingerprint, git_state, library_versions
 from model_service.training.recipe import TrainingError
+from model_service.training.reference import Watching, times_of, write_reference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,6 +92,7 @@ class Fitted(msgspec.Struct, frozen=True, kw_only=True):
     rows: dict[str, int]
     seed: int
     by: str
+    times: tuple[Times | None, Times | None] | None = None
     imported: ImportedFile | None = None
 
 
@@ -230,6 +231,9 @@ def write_version(repository: Repository, fitted: Fitted, report: Report) -> Tra
     contract = fitted.frozen.contract
     settings = read_settings(repository, os.environ)
     registry = Registry(repository.root / settings.stores.registry)
+    watching = Watching(
+        _declared_rows(repository, contract.name), settings.monitoring.false_alarms_per_month
+    )
     draft = _manifest(repository, fitted)
     served = _served(fitted, draft, [])
     metrics, baseline = _measured(fitted, served)
@@ -242,11 +246,18 @@ def write_version(repository: Repository, fitted: Fitted, report: Report) -> Tra
     )
     golden = _golden(fitted, served, draft)
     with registry.incoming(contract.name) as incoming:
-        _fill(incoming, fitted, served, manifest, golden)
+        _fill(incoming, fitted, served, manifest, golden, watching)
         published = registry.publish(incoming, manifest)
     traffic.promote_first(repository.traffic, contract.name, published.version, by=fitted.by)
     folder = registry.folder(contract.name, published.version)
     return TrainedVersion(contract.name, published.version, folder, metrics, published.format)
+
+
+def _declared_rows(repository: Repository, model: str) -> int:
+    try:
+        return read_model_settings(repository, model).traffic.rows_per_day
+    except ModelSettingsError as error:
+        raise TrainingError(str(error)) from None
 
 
 def _measured(fitted: Fitted, served: LoadedVersion) -> tuple[dict[str, float], dict[str, float]]:
@@ -343,6 +354,7 @@ def _fill(
     served: LoadedVersion,
     manifest: Manifest,
     golden: Sequence[GoldenPrediction],
+    watching: Watching,
 ) -> None:
     frozen, reference = fitted.frozen, fitted.reference
     answers = served.predict(fitted.held_out.read.values)
@@ -350,12 +362,19 @@ def _fill(
     write_atomically(incoming / "features.py", frozen.feature_source)
     write_atomically(incoming / fitted.file.name, fitted.file.content)
     write_golden(incoming, golden)
-    profile = profile_of(frozen.contract, reference.read, answers)
-    calibration = calibration_of(
-        frozen.contract, answers.values, answers.probabilities, fitted.truth
+    seen, times = _in_order(fitted, answers)
+    spots = write_reference(
+        incoming, frozen.contract, reference.read, seen, fitted.truth, times, watching
     )
-    profile = msgspec.structs.replace(profile, calibration=calibration)
-    write_profile(incoming, profile)
-    write_dependence(incoming, dependence_of(frozen.contract, profile, reference.read.values))
-    card = card_of(frozen.contract, manifest, frozen.card_words, len(golden))
+    card = card_of(frozen.contract, manifest, frozen.card_words, len(golden), spots)
     write_atomically(incoming / "card.md", card.encode())
+
+
+def _in_order(fitted: Fitted, answers: Predictions) -> tuple[HeldOut, Times | None]:
+    """Return the held-out rows as they happened, and when the reference rows did."""
+    held_out = fitted.held_out
+    times = fitted.times or tuple(
+        times_of(fitted.frozen.contract, rows.columns) for rows in (fitted.reference, held_out)
+    )
+    seen = HeldOut(held_out.raw, answers, None if times[1] is None else times[1].seconds)
+    return seen, times[0]
