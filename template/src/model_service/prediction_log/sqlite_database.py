@@ -81,9 +81,11 @@ class SqliteDatabase:
     def reclaim(self) -> None:
         """Make the file smaller by what was deleted."""
         free = self.fetch("PRAGMA freelist_count", ())[0][0]
-        # In steps, since others wait for each of them to end.
+        # In steps, since others wait for each of them to end; as a script, since of a statement
+        # without columns Python does only the first page.
         for _ in range(0, free, PAGES_AT_ONCE):
-            self.fetch(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE})", ())
+            with self._connected() as connection:
+                connection.executescript(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE})")
         self.fetch("PRAGMA wal_checkpoint(TRUNCATE)", ())
 
     def close(self) -> None:
