@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from tests.rendering import TOOLS
+from tests.rendering import ROOT, TOOLS, commit_all, git
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
 
     Render = Callable[..., Path]
 
+MAY_WRITE = {
+    "_review.yml comment": {"pull-requests": "write"},
+    "_image.yml image": {"contents": "read", "packages": "write"},
+    "_promote.yml promote": {"packages": "write"},
+    "_template.yml template": {"contents": "write", "pull-requests": "write"},
+}
 CHECKED = ["make setup", "make check", "make train", "make test", "make verify"]
 
 
@@ -64,12 +72,20 @@ def test_zizmor_would_find_a_dangerous_workflow(github: Path) -> None:
     assert run("zizmor", "--offline", "--no-progress", github).returncode != 0
 
 
-def test_github_workflows_may_only_read(github: Path) -> None:
+def test_github_jobs_may_only_read_but_for_those_that_are_named_here(github: Path) -> None:
+    found = {}
     for path in (github / ".github/workflows").glob("*.yml"):
         workflow = load(path)
         assert workflow["permissions"] == {}, path
-        for job in workflow["jobs"].values():
-            assert job["permissions"] == {"contents": "read"}, path
+        for name, job in workflow["jobs"].items():
+            if job["permissions"] != {"contents": "read"} and "uses" not in job:
+                found[f"{path.name} {name}"] = job["permissions"]
+    assert found == MAY_WRITE
+
+
+def test_a_job_that_writes_into_a_pull_request_runs_nothing_of_it(github: Path) -> None:
+    comment = load(github / ".github/workflows/_review.yml")["jobs"]["comment"]
+    assert [step for step in comment["steps"] if "uses" in step] == []
 
 
 def test_actions_are_pinned_with_their_version_beside_them(github: Path) -> None:
@@ -79,7 +95,7 @@ def test_actions_are_pinned_with_their_version_beside_them(github: Path) -> None
         for line in path.read_text(encoding="utf-8").splitlines()
         if "uses: " in line
     ]
-    assert len(uses) == 6
+    assert len(uses) > 6
     for action in uses:
         assert re.match(r"\./|[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", action), action
 
@@ -109,9 +125,112 @@ def test_gitlab_runs_every_check(gitlab: Path) -> None:
         command
         for job in entry.values()
         if isinstance(job, dict) and "extends" in job
+        if job["extends"] in (".check", ".test")
         for command in parts[job["extends"]]["script"]
     ]
     assert set(commands) == set(CHECKED)
+
+
+def scripts_of(service: Path, ci: str) -> dict[str, str]:
+    """Return the shell of every step, by the file and job that it stands in."""
+    if ci == "github":
+        return {
+            f"{path.name} {name} {place}": step["run"]
+            for path in (service / ".github/workflows").glob("*.yml")
+            for name, job in load(path)["jobs"].items()
+            for place, step in enumerate(job.get("steps", []))
+            if "run" in step
+        }
+    return {
+        f"{path.name} {name} {part}": "\n".join(job[part])
+        for path in (service / ".gitlab").glob("*.yml")
+        for name, job in load(path).items()
+        for part in ("before_script", "script")
+        if part in job
+    }
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_pipelines_call_only_what_there_is(render: Render, ci: str) -> None:
+    service = render(ci=ci)
+    makefile = (service / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    shell = "\n".join(scripts_of(service, ci).values())
+    called = set(re.findall(r"\bmake ([a-z-]+)", shell))
+    assert {"image", "scan", "sbom", "verify-image", "compare", "nightly", "pull"} <= called
+    assert called <= targets
+    commands = set(re.findall(r"model_service ((?:contract |handoff )?[a-z]+)", shell))
+    assert {"contract diff", "handoff check", "update", "verify"} <= commands
+    for command in sorted(commands):
+        helped = subprocess.run(
+            [sys.executable, "-m", "model_service", *command.split(), "--help"],
+            cwd=service,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "template/src")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert helped.returncode == 0, f"{command}: {helped.stderr}"
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+def test_every_step_is_shell_that_parses(render: Render, ci: str) -> None:
+    scripts = scripts_of(render(ci=ci), ci)
+    assert len(scripts) > 10
+    for place, script in scripts.items():
+        parsed = subprocess.run(
+            ["bash", "-n"], input=script, capture_output=True, text=True, check=False
+        )
+        assert parsed.returncode == 0, f"{place}: {parsed.stderr}"
+
+
+def test_both_systems_do_the_same(template: Template, tmp_path: Path) -> None:
+    called = []
+    for ci in ("github", "gitlab"):
+        shell = "\n".join(scripts_of(template.render(tmp_path / ci, ci=ci), ci).values())
+        makes = set(re.findall(r"\bmake ([a-z-]+)", shell))
+        called.append(makes | set(re.findall(r"model_service ([a-z]+ ?[a-z]*)", shell)))
+    assert called[0] == called[1]
+
+
+def test_a_release_is_promoted_only_after_the_handoff_and_by_somebody(github: Path) -> None:
+    jobs = load(github / ".github/workflows/release.yml")["jobs"]
+    assert set(jobs["promote"]["needs"]) == {"handoff", "image"}
+    promote = load(github / ".github/workflows/_promote.yml")["jobs"]["promote"]
+    assert promote["environment"] == "production"
+
+
+def test_gitlab_promotes_by_hand_and_keeps_nightly_jobs_out_of_changes(gitlab: Path) -> None:
+    jobs = load(gitlab / ".gitlab-ci.yml")
+    assert jobs["promote"]["rules"][0]["when"] == "manual"
+    assert set(jobs["promote"]["needs"]) == {"handoff", "container"}
+    for name in ("conformance", "freshness", "vulnerabilities", "template"):
+        assert jobs[name]["rules"] == [{"if": '$CI_PIPELINE_SOURCE == "schedule"'}]
+
+
+def test_what_a_branch_changes_in_a_model_is_compared(render: Render) -> None:
+    """The models that did not change are not trained."""
+    service = render(ci="github")
+    commit_all(service)
+    git(service, "switch", "--quiet", "--create", "change")
+    features = service / "models/penguin_mass/features.py"
+    features.write_text(features.read_text(encoding="utf-8") + "\n# Changed.\n", encoding="utf-8")
+    commit_all(service)
+    compared = subprocess.run(
+        [
+            *["make", "compare", "INSTALLED=Makefile"],
+            f"SERVICE={sys.executable} -m model_service",
+        ],
+        cwd=service,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "template/src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert compared.returncode == 0, compared.stdout + compared.stderr
+    assert "registry/penguin_mass/2" in compared.stdout
+    assert "penguin_species" not in compared.stdout
+    assert git(service, "status", "--porcelain") == ""
 
 
 @pytest.mark.parametrize(
