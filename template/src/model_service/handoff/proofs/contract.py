@@ -72,7 +72,8 @@ def the_bundle_is_whole(subject: Subject) -> str:
     """Hold every file of the bundle against its digests; backend signs them all."""
     folder = bundle_folder(subject.repository)
     if not (folder / SUMS).is_file():
-        raise UnmetError(f"handoff/contract/ is not there: {subject.command} contract export")
+        todo = f"handoff/contract/ is not there: {subject.command} contract export"
+        raise UnmetError(todo, "data-science")
     for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
         digest, _, name = line.partition("  ")
         if not (folder / name).is_file() or sha256_of(folder / name) != digest:
@@ -85,9 +86,8 @@ def every_error_says_what_to_do(subject: Subject) -> str:
     """Look up every error that the service can answer in the committed catalogue."""
     path = bundle_folder(subject.repository) / "errors.json"
     if not path.is_file():
-        raise UnmetError(
-            f"handoff/contract/errors.json is not there: {subject.command} contract export"
-        )
+        todo = f"handoff/contract/errors.json is not there: {subject.command} contract export"
+        raise UnmetError(todo, "data-science")
     catalogue = msgspec.json.decode(path.read_bytes())
     for slug in PROBLEMS:
         if slug not in catalogue:

@@ -11,6 +11,8 @@ import numpy as np
 
 from model_service.contract.contract import Feature
 from model_service.contract.examples import example_rows
+from model_service.drift.counts import Counter
+from model_service.drift.rule import Levels, examine, windows_per_month
 from model_service.handoff.expectation import (
     ABSENT,
     answered_rows,
@@ -18,15 +20,15 @@ from model_service.handoff.expectation import (
     check_policy,
     with_value,
 )
-from model_service.handoff.outcome import UnmetError, proves
+from model_service.handoff.outcome import SkippedError, UnmetError, proves
 from model_service.handoff.proofs.model_tests import models_tested
 from model_service.handoff.subject import Subject
 from model_service.registry.loaded_version import LoadedVersion, ModelError
-from model_service.registry.manifest import VersionError
-from model_service.registry.profile import PROFILE, read_profile
+from model_service.registry.profile import PROFILE, ProfileMismatchError, read_profile
 
 FEATURE_SHARE = 0.25
 """Of the promised latency, for computing features of one row."""
+ROWS_OF_A_WINDOW = 500
 NEW_CATEGORY = "a category that nobody has seen"
 UNKNOWN = frozenset({"", "?", "todo", "tbd", "unknown"})
 
@@ -144,20 +146,33 @@ def _same(one: Any, other: Any) -> bool:
 
 
 @proves("DAT-6")
-def the_profile_is_kept(subject: Subject) -> str:
-    """Read the reference profile of each champion, whose digest the manifest has."""
+def drift_is_measured_against_the_profile(subject: Subject) -> str:
+    """Hold one golden row, as if callers sent nothing else, against the profile of each champion:
+    the rule must alarm."""
     for model, champion in subject.champions.items():
-        folder = subject.registry.folder(model, champion.version)
         if PROFILE not in champion.manifest.files:
             raise UnmetError(f"{model} {champion.version} has no reference profile")
         try:
-            profile = read_profile(folder)
-        except (OSError, ValueError, VersionError) as error:
-            raise UnmetError(f"{folder / PROFILE} cannot be read: {error}") from None
+            profile = read_profile(subject.registry.folder(model, champion.version))
+        except ProfileMismatchError as error:
+            raise UnmetError(f"{model} {champion.version}: {error}") from None
         lacking = sorted(set(champion.contract.feature_names) - set(profile.features))
         if lacking:
             raise UnmetError(f"the reference profile of {model} has no {lacking[0]}")
-    return f"{len(subject.champions)} champions have their profile"
+        read = champion.reader.read_rows([champion.golden[0].row] * ROWS_OF_A_WINDOW)
+        answers = champion.predict(read.values)
+        window = Counter(champion.contract, profile).count(
+            read.values, [()] * len(read.values), answers
+        )
+        budget = subject.settings.monitoring.false_alarms_per_month
+        levels = Levels.for_budget(budget, windows_per_month(1000), 4 * len(profile.features))
+        try:
+            found = examine(profile, [window], levels)
+        except ImportError as error:
+            raise SkippedError(f"drift cannot be measured here: {error}") from None
+        if not any(finding.alarms for finding in found):
+            raise UnmetError(f"{model}: the same row {ROWS_OF_A_WINDOW} times raises no alarm")
+    return f"drift of {len(subject.champions)} champions is found by their profiles"
 
 
 @proves("DAT-7")
