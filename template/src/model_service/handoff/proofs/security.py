@@ -31,7 +31,9 @@ SECRETS = {
     "a token of Slack": re.compile(rb"\bxox[abprs]-[\w-]{10,}"),
     "a key of Google": re.compile(rb"\bAIza[\w-]{35}\b"),
     "a JSON web token": re.compile(rb"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"),
-    "an address with a password": re.compile(rb"\w+://[^\s:/@\"'{<$]+:[^\s:/@\"'{<$]{6,}@[\w.-]+"),
+    "an address with a password": re.compile(
+        rb"(?i)\w+://[^\s:/@\"'{<$]+:(?!pass|secret|example|change)[^\s:/@\"'{<$]{6,}@[\w.-]+"
+    ),
     "a password": re.compile(
         rb"(?i)\b(?:password|passwd|secret|api_?key|access_token)[\"']?\s*[:=]\s*"
         rb"[\"'](?=[^\"']*\d)[^\"'\s${}<>]{12,}[\"']"
