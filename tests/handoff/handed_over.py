@@ -148,7 +148,7 @@ def measure(root: Path) -> None:
     locked = (root / "deploy/requirements.txt").read_text(encoding="utf-8")
     pins = re.findall(r"^([\w.-]+)==([^\s;\\]+)", locked, re.MULTILINE)
     components = [{"name": name, "version": version} for name, version in pins]
-    (root / "build").mkdir()
+    (root / "build").mkdir(exist_ok=True)
     (root / "build/sbom.json").write_bytes(msgspec.json.encode({"components": components}))
 
 

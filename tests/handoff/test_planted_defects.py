@@ -49,6 +49,12 @@ class Defect:
     platform: tuple[str, str, str] | None = None
 
 
+def seal_and_measure(root: Path) -> None:
+    """Make the version of penguin_species, and what a load test says of it, agree with its files."""
+    seal_again(root / VERSION)
+    service.measure(root)
+
+
 def of_platform(item: str, what: str, path: str, before: str, after: str) -> Defect:
     """Spoil one file of the platform."""
     return Defect(item, what, platform=(path, before, after))
@@ -64,7 +70,7 @@ def sealed(path: str, before: str, after: str) -> Plant:
 
     def plant(root: Path) -> None:
         edit(root / VERSION / path, before, after)
-        seal_again(root / VERSION)
+        seal_and_measure(root)
 
     return plant
 
@@ -94,7 +100,7 @@ def a_model_that_fails_for_an_example(root: Path) -> None:
             "\n\nin_a_test = features\n\n\ndef features(columns):\n"
             "    assert (columns['body_mass_g'] != 4511).all()\n    return in_a_test(columns)\n"
         )
-    seal_again(root / VERSION)
+    seal_and_measure(root)
     service.export(root)
 
 
@@ -106,7 +112,7 @@ def features_that_depend_on_the_batch(root: Path) -> None:
             "    made = dict(in_a_test(columns))\n    name = 'bill_length_mm'\n"
             "    made[name] = made[name] + 1e-7 * made[name].mean()\n    return made\n"
         )
-    seal_again(root / VERSION)
+    seal_and_measure(root)
 
 
 def only_empty_tests(root: Path) -> None:
@@ -126,7 +132,7 @@ def a_profile_without_a_feature(root: Path) -> None:
     del profile["features"]["island"]
     path.chmod(0o644)
     path.write_text(json.dumps(profile), encoding="utf-8")
-    seal_again(root / VERSION)
+    seal_and_measure(root)
 
 
 def a_slice_that_is_worse_off(root: Path) -> None:
