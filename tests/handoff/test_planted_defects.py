@@ -50,7 +50,7 @@ class Defect:
 
 
 def seal_and_measure(root: Path) -> None:
-    """Make the version of penguin_species, and what a load test says of it, agree with its files."""
+    """Make the version and what a load test says of it agree with its files."""
     seal_again(root / VERSION)
     service.measure(root)
 
