@@ -26,7 +26,8 @@ lint: $(INSTALLED)  ## Check format, lint and types, of the template with the te
 	cd template && $(BIN)/ruff check --config config/ruff.toml .
 	cd template && $(BIN)/mypy --config-file config/mypy.ini src tests models deploy
 
-format: $(INSTALLED)  ## Put all code into its format
+format: $(INSTALLED)  ## Put all code into its format, and the page of settings into its words
+	PYTHONPATH=template/src $(BIN)/python scripts/settings_page.py
 	$(BIN)/ruff format tests scripts benchmarks
 	$(BIN)/ruff check --fix tests scripts benchmarks
 	cd template && $(BIN)/ruff format --config config/ruff.toml .

@@ -56,7 +56,8 @@ def findings(service: Path, *arguments: str) -> dict[str, tuple[bool | None, str
     """What `doctor` says, by its subject."""
     ran = command(service, "doctor", "--json", *arguments)
     assert ran.returncode in {0, 1}, ran.stderr
-    return {found["subject"]: (found["good"], found["text"]) for found in json.loads(ran.stdout)}
+    found = json.loads(ran.stdout)["findings"]
+    return {one["subject"]: (one["good"], one["text"]) for one in found}
 
 
 def test_update_brings_the_newer_template_and_says_what_to_do_next(service: Path) -> None:

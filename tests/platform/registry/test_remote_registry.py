@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from model_service.effective_settings import masked
 from model_service.registry.inputs import InputLayout
 from model_service.registry.manifest import MANIFEST, SEAL, GitState, Manifest, read_manifest
 from model_service.registry.registry import Registry
-from model_service.registry.remote_registry import RemoteError, RemoteRegistry, masked
+from model_service.registry.remote_registry import RemoteError, RemoteRegistry
 from model_service.repository import Repository
 from tests.platform.commands.command import command
 from tests.platform.registry.s3_server import ACCOUNT, BUCKET, CutWay, bucket, s3_server

@@ -8,7 +8,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from importlib import metadata
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -24,8 +24,8 @@ from model_service.cli.terminal import (
 )
 
 if TYPE_CHECKING:
+    from model_service.effective_settings import EffectiveSetting
     from model_service.repository import Repository
-    from model_service.settings import Settings
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -48,7 +48,10 @@ def doctor(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For another program.")] = False,
 ) -> None:
-    """Look over the environment, the settings, the models and the template's files."""
+    """Look over the environment, the settings, the models and the template's files.
+
+    Secrets are masked: what it prints may be shown to others.
+    """
     repository: Repository = context.obj
     findings = [
         *_environment(repository),
@@ -56,9 +59,14 @@ def doctor(
         *_models(repository),
         *_template(repository, online),
     ]
+    settings = _effective(repository)
     if as_json:
-        say_json(findings)
+        say_json({"findings": findings, "settings": settings})
     else:
+        say_table(
+            ("setting", "comes from", "value"),
+            [(s.name, s.origin, literal(msgspec.json.encode(s.value).decode())) for s in settings],
+        )
         say_table(
             ("", "looked at", "found"),
             [(state(f.good), f.subject, literal(f.text)) for f in findings],
@@ -91,17 +99,14 @@ def _environment(repository: Repository) -> Iterator[Finding]:
 
 
 def _settings(repository: Repository) -> Iterator[Finding]:
-    from model_service.settings import SettingsError, read_settings, setting_names, variable_of
+    from model_service.settings import SettingsError, read_settings
 
     try:
         settings = read_settings(repository, os.environ)
     except SettingsError as error:
         yield Finding("settings", False, str(error))
         return
-    for name in setting_names():
-        if variable_of(name) in os.environ:
-            value = _value(settings, name)
-            yield Finding("settings", True, f"{name} = {value} (from {variable_of(name)})")
+    yield Finding("settings", True, "understood; docs/settings.md says what each one means")
     owners = [owner for owner in settings.owners if owner in ("@first-owner", "@second-owner")]
     if owners or len(set(settings.owners)) < 2:
         yield Finding("owners", None, "service.yaml needs two real owners, CODEOWNERS as well.")
@@ -109,11 +114,15 @@ def _settings(repository: Repository) -> Iterator[Finding]:
         yield Finding("owners", True, ", ".join(settings.owners))
 
 
-def _value(settings: Settings, name: str) -> Any:
-    value: Any = settings
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value
+def _effective(repository: Repository) -> list[EffectiveSetting]:
+    """Return every setting as it holds; none if they are not understood, which is a finding."""
+    from model_service.effective_settings import effective_settings
+    from model_service.settings import SettingsError
+
+    try:
+        return effective_settings(repository, os.environ)
+    except SettingsError:
+        return []
 
 
 def _models(repository: Repository) -> Iterator[Finding]:

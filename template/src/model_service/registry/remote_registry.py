@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from model_service.effective_settings import masked
 from model_service.files import sha256_of, write_atomically
 from model_service.registry.manifest import (
     MANIFEST,
@@ -246,11 +247,6 @@ class RemoteRegistry:
             f"anew after `pull {manifest.model} {manifest.version}` in a clean registry: it gets "
             "the next number."
         )
-
-
-def masked(url: str) -> str:
-    """Return a URL without the password in it."""
-    return re.sub(r"(://[^/:@]*):[^/@]*@", r"\1:***@", url)
 
 
 def _asked(call: Callable[[], Answer], where: str) -> Answer:
