@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_service.cli.terminal import say_plainly, stop
+from model_service.cli.terminal import literal, say, say_plainly, state, stop
 
 if TYPE_CHECKING:
     from model_service.monitoring.monitor import Monitor
@@ -22,6 +24,7 @@ SECONDS_BETWEEN_VIEWS = 2.0
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the service's command."""
     app.command("monitor", rich_help_panel=PANEL)(monitor)
+    app.command("report", rich_help_panel=PANEL)(report)
 
 
 def monitor(
@@ -46,6 +49,31 @@ def monitor(
         _once(settings, repository)
     else:
         _run(settings, repository)
+
+
+def report(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="Where to write the page.")] = Path("report.html"),
+) -> None:
+    """Write a page about every version: what changed, since when, and what to do."""
+    from model_service.files import write_atomically
+    from model_service.monitoring.lease import MonitorRunsError
+    from model_service.monitoring.monitor import store_of
+    from model_service.monitoring.report import report_page
+    from model_service.monitoring.terminal_view import seen_versions
+    from model_service.registry.registry import Registry
+    from model_service.settings import read_settings
+
+    repository: Repository = context.obj
+    settings = read_settings(repository, os.environ)
+    with contextlib.suppress(MonitorRunsError):  # then what that one sees is what is shown
+        _monitor(settings, repository).run_once()
+    store = store_of(settings, repository)
+    registry = Registry(repository.root / settings.stores.registry)
+    page = report_page(settings, seen_versions(repository, registry, store))
+    store.close()
+    write_atomically(file, page.encode())
+    say(f"{state(True)} {literal(file)}: open it in a browser.")
 
 
 def _run(settings: Settings, repository: Repository) -> None:

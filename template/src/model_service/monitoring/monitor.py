@@ -64,7 +64,7 @@ class Monitor:
         self, settings: Settings, repository: Repository, hooks: Hooks, tell: Tell
     ) -> None:
         self._settings = settings
-        self._repository = repository
+        self.repository = repository
         self._hooks = hooks
         self._tell = tell
         self._told: set[tuple[str, str, str]] = set()
@@ -111,7 +111,7 @@ class Monitor:
 
     def run(self, now: float, *, is_thorough: bool = False) -> None:
         """Look at every version; one that fails costs no other. `is_thorough` puts nothing off."""
-        found = list(watched_versions(self._repository, self._registry, self.store, now))
+        found = list(watched_versions(self.repository, self._registry, self.store, now))
         watched = [one for one in found if isinstance(one, WatchedVersion)]
         for one in found:
             if not isinstance(one, WatchedVersion):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 WIDTH = 720
@@ -10,12 +10,12 @@ SERIES = ("a", "b", "c")
 
 
 def lines(
-    series: dict[str, Sequence[float | None]],
+    series: Mapping[str, Sequence[float | None]],
     labels: Sequence[str],
     *,
     height: int = 120,
     band: Sequence[tuple[float, float] | None] = (),
-    marks: dict[str, float] | None = None,
+    marks: Mapping[str, float] | None = None,
 ) -> str:
     """Draw values over time; `band` is an interval at each time, `marks` are horizontal lines."""
     marks = marks or {}
@@ -35,9 +35,9 @@ def lines(
 
     parts = [_grid(low, high, y, left, right)]
     if band:
-        points = [(x(i), ends) for i, ends in enumerate(band) if ends]
-        upper = " ".join(f"{px:.1f},{y(ends[1]):.1f}" for px, ends in points)
-        lower = " ".join(f"{px:.1f},{y(ends[0]):.1f}" for px, ends in reversed(points))
+        known_ends = [(x(i), ends) for i, ends in enumerate(band) if ends]
+        upper = " ".join(f"{px:.1f},{y(high_end):.1f}" for px, (_, high_end) in known_ends)
+        lower = " ".join(f"{px:.1f},{y(low_end):.1f}" for px, (low_end, _) in reversed(known_ends))
         parts.append(f'<polygon class="band" points="{upper} {lower}"/>')
     ends: list[tuple[float, str, str]] = []
     for (name, values), kind in zip(series.items(), SERIES, strict=False):
@@ -60,7 +60,7 @@ def lines(
     return _svg(parts, height)
 
 
-def heat_map(rows: dict[str, Sequence[float | None]], labels: Sequence[str]) -> str:
+def heat_map(rows: Mapping[str, Sequence[float | None]], labels: Sequence[str]) -> str:
     """Draw how far each row is towards its limit (1 is there): a cell for each window."""
     left, cell, top = 150, 15, 4
     columns = max(len(labels), 1)

@@ -30,7 +30,8 @@ pre{background:var(--code);border-radius:8px;padding:.8rem 1rem;overflow-x:auto;
 .badge{font-size:.75rem;font-weight:600;border:1px solid;border-radius:99px;padding:.15em .7em;
 vertical-align:middle;white-space:nowrap}
 .good{color:var(--good)}.warn{color:var(--warn)}.bad{color:var(--bad)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:.75rem;margin:1rem 0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:.75rem;
+margin:1rem 0}
 .tile{border:1px solid var(--line);border-radius:10px;padding:.6rem .9rem}
 .tile b{display:block;font-size:1.25rem;line-height:1.3}
 .told{border-left:4px solid var(--bad);padding:.1rem 0 .1rem 1rem;margin:1rem 0}

@@ -14,12 +14,10 @@ from model_service.registry.manifest import SMALLER_IS_BETTER
 
 SECONDS_A_DAY = 86_400.0
 CANNOT_SEE = (
-    "That the same row now means something else (concept drift) shows in measured quality only, "
-    "once ground truth has come. No estimate sees it.",
+    "Concept drift: that the same row now means something else shows only in measured quality.",
     "A feature that is left out of the contract is not watched.",
-    "A change smaller than the noise limit of a feature: the busier the model, the smaller that is.",
-    "Rows that were never sent: a part of the traffic that stopped shows only if the others look "
-    "different without it.",
+    "A change below the noise limit of a feature: the busier the model, the smaller that is.",
+    "Rows that were never sent, unless the others look different without them.",
     "What one customer gets: everything here is about many rows together.",
 )
 
@@ -106,22 +104,20 @@ def next_steps(seen: Seen, command: str) -> Iterator[str]:
     if not seen.memory.open_alarms:
         return
     features = {f.name: f for f in watched.contract.features}
-    sources = {
-        f"{features[a.feature].source.system} ({features[a.feature].source.owner})"
-        for a in alarms
-        if a.feature in features and features[a.feature].source is not None
-    }
+    of = [features[alarm.feature].source for alarm in alarms if alarm.feature in features]
+    sources = {f"{source.system} ({source.owner})" for source in of if source is not None}
     asked = f" Ask: {escape(', '.join(sorted(sources)))}." if sources else ""
     model, version = escape(watched.model), escape(watched.version.partition("-")[0])
-    day = moment_day(min(alarm.since for alarm in seen.memory.open_alarms))
+    day = moment_day(min(alarm.since for alarm in alarms or seen.memory.open_alarms))
     yield f"<b>Is the source broken?</b> Then repair it, and the alarm ends by itself.{asked}"
     yield (
         "<b>Did the world change?</b> Train on rows from then on, see what would be answered "
         f"otherwise, and promote: <pre>{command} train {model} --since {day}\n"
-        f"{command} compare {model} {version} NEW --logged\n{command} promote {model} NEW</pre>"
+        f"{command} compare {model} {version} NEW --logged 1000\n"
+        f"{command} promote {model} NEW</pre>"
     )
     lines = "\n".join(
-        f"  - {{feature: {alarm.feature}, from: {day}, until: YYYY-MM-DD, reason: \"…\"}}"
+        f'  - {{feature: {alarm.feature}, from: {day}, until: YYYY-MM-DD, reason: "…"}}'
         for alarm in alarms[:3]
     )
     if lines:

@@ -1,0 +1,126 @@
+"""The monitor over a history, and the report that it leads to."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from model_service.monitoring.memory import recall
+from model_service.monitoring.report import report_page
+from model_service.monitoring.terminal_view import seen_versions
+from model_service.registry.registry import Registry
+from model_service.settings import read_settings
+from tests.debian import program
+from tests.monitoring.watched_history import History
+from tests.monitoring.watched_repository import MODEL, make_watched_repository, rows_like_training
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from model_service.repository import Repository
+
+QUIET_HOURS = 3
+HOURS = 6
+
+
+def rows_of(hour: int) -> list[dict[str, Any]]:
+    drifts = hour >= QUIET_HOURS
+    rows = rows_like_training(600, seed=300 + hour, broken="area" if drifts else None)
+    return [row | {"age": None} if drifts and i % 8 == 0 else row for i, row in enumerate(rows)]
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> History:
+    root = tmp_path_factory.mktemp("report")
+    repository = make_watched_repository(root, "name: small\ntitle: Small & <b>bold</b>\n")
+    history = History(repository, MODEL)
+    history.hours(HOURS, rows_of, target="price")
+    return history
+
+
+@pytest.fixture(scope="module")
+def repository(history: History) -> Repository:
+    return history.monitor.repository
+
+
+def test_every_change_is_remembered_with_its_hour_and_nothing_else(history: History) -> None:
+    memory = recall(history.store, MODEL, "1")
+    assert len(memory.windows) == HOURS - 1  # the first half hour alone is not enough
+    assert sum(window.rows for window in memory.windows) == HOURS * 600
+    changed = {(a.feature, a.kind) for a in memory.open_alarms if a.feature in ("area", "age")}
+    assert changed == {("area", "distribution"), ("age", "missing")}
+    untouched = {"rooms", "floor", "noise", "heating"}
+    assert not untouched & {alarm.feature for alarm in memory.alarms}
+    began = min(a.since for a in memory.open_alarms if a.feature == "area")
+    assert abs(began - memory.windows[QUIET_HOURS - 1].start) < 1
+
+
+def test_quality_is_measured_with_an_interval_once_the_truth_is_known(history: History) -> None:
+    newest = {(p.metric, p.source): p for p in recall(history.store, MODEL, "1").newest_quality()}
+    measured = newest["accuracy", "measured"]
+    assert measured.low < measured.value < measured.high
+    assert newest["accuracy", "estimated"].rows > 0
+    assert ("log_loss", "measured") in newest
+
+
+def test_a_second_monitor_remembers_open_alarms_and_raises_none_again(history: History) -> None:
+    told = len(history.told)
+    before = len(recall(history.store, MODEL, "1").alarms)
+    again = History(history.monitor.repository, MODEL)
+    again.monitor.run(time.time() + 60)
+    assert len(recall(history.store, MODEL, "1").alarms) == before
+    assert len(history.told) == told
+    assert again.told == []
+
+
+def test_an_expected_change_raises_no_alarm(history: History, repository: Repository) -> None:
+    path = repository.model_folder(MODEL) / "model.yaml"
+    before = path.read_text(encoding="utf-8")
+    path.write_text(
+        before + "expected_changes:\n"
+        "  - {feature: area, from: 2020-01-01, until: 2100-01-01, reason: larger flats}\n",
+        encoding="utf-8",
+    )
+    later = time.time() + 3600
+    history.write(rows_of(HOURS), later - 1800)
+    history.monitor.run(later)
+    path.write_text(before, encoding="utf-8")
+    memory = recall(history.store, MODEL, "1")
+    assert "area" not in {alarm.feature for alarm in memory.open_alarms}
+    assert "age" in {alarm.feature for alarm in memory.open_alarms}
+    assert memory.windows[-1].shifts["area"].is_expected
+
+
+def test_the_report_names_what_changed_and_is_one_page_without_faults(
+    history: History, repository: Repository, tmp_path: Path
+) -> None:
+    seen = seen_versions(repository, Registry(repository.root / "registry"), history.store)
+    begun = time.process_time()
+    page = report_page(read_settings(repository, {}), seen)
+    assert time.process_time() - begun < 2
+    assert len(page) < 1_000_000
+    assert "<b>age</b> is missing in" in page
+    assert "What this monitor cannot see" in page
+    assert f"small train {MODEL} --since" in page
+    assert "Small &amp; &lt;b&gt;bold" in page
+    assert not re.search(r"(src|href)=.(?!data:|#)|<script|url\(", page)
+    path = tmp_path / "report.html"
+    path.write_text(page, encoding="utf-8")
+    ran = subprocess.run(
+        [
+            program("chromium"),
+            *("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"),
+            f"--user-data-dir={tmp_path / 'profile'}",
+            *("--dump-dom", path.as_uri()),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "CONSOLE" not in ran.stderr
+    assert ran.stdout.count("<svg") == page.count("<svg") > 6
