@@ -8,7 +8,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from model_service.cli.main import app
 from model_service.contract.reading import parse_contract
 from model_service.prediction_log.pseudonyms import read_pseudonyms
 from model_service.prediction_log.store import open_store
@@ -101,3 +103,26 @@ def test_a_table_that_cannot_be_understood_is_refused_whole(
     ran = command(repository, "ground-truth", "import", str(repository.root / "truth.csv"), *more)
     assert ran.returncode == 2
     assert said in ran.stderr
+
+
+def test_a_parquet_table_with_its_own_kinds_of_values_is_imported(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = pd.to_datetime(["2001-01-01T00:00:00Z", None], utc=True)
+    table = pd.DataFrame(
+        {
+            "weight": pd.array([150, 160], dtype="Int64"),
+            "at": moments,
+            "value": pd.array(["pear", "apple"], dtype="string"),
+        }
+    )
+    file = repository.root / "truth.parquet"
+    file.touch()
+    # Reading Parquet needs pyarrow, which a service may do without; all else is the command's own.
+    monkeypatch.setattr(pd, "read_parquet", {file: table}.__getitem__)
+
+    where = ["--repository", str(repository.root)]
+    ran = CliRunner().invoke(app, [*where, "ground-truth", "import", str(file), "--model", NAME])
+
+    assert ran.exit_code == 0, ran.output
+    assert truths(repository) == {"p-0": "pear", "p-1": "apple"}

@@ -54,7 +54,8 @@ def test_hooks_hear_of_versions_answers_refusals_and_truth(tmp_path: Path) -> No
         [rows] = events(tmp_path, "on_prediction", 1)
         truths = {"truths": [{"prediction_id": prediction_id, "value": "stays"}]}
         server.client.post("/v1/ground-truth", json=truths)
-        [rejection] = events(tmp_path, "on_rejection", 1)
+        ask(server, {**ROW, "plantedfield": 1})
+        rejection, unknown = events(tmp_path, "on_rejection", 2)
         [[told]] = events(tmp_path, "on_ground_truth", 1)
         loaded = events(tmp_path, "on_load", 4)
         wait_for(
@@ -66,6 +67,7 @@ def test_hooks_hear_of_versions_answers_refusals_and_truth(tmp_path: Path) -> No
     assert rows[0]["used"]["email"].startswith("hashed:")
     assert (rejection["model"], rejection["problem"]) == ("people", "rows-rejected")
     assert ["/rows/1/customer", "wrong_type"] in rejection["faults"]
+    assert (unknown["model"], unknown["faults"]) == ("sums", [["/rows/0", "unknown_field"]])
     assert (told[0]["prediction_id"], told[1]) == (prediction_id, "matched")
     assert {(one["model"], one["state"]) for one in loaded} >= {("people", "ready")}
     everything = b"".join(path.read_bytes() for path in tmp_path.glob("on_*.jsonl"))

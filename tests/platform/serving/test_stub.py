@@ -101,6 +101,20 @@ def test_every_answer_says_that_it_is_a_stubs(
     assert answer.headers["x-stub"] == "true"
 
 
+def test_ground_truth_is_told_to_the_stub_and_kept_apart_from_what_models_answered(
+    stub: ServerProcess, untrained: Path
+) -> None:
+    told = {"prediction_id": predicted(stub, [ROW])[0]["prediction_id"], "value": "Adelie"}
+
+    def results() -> list[str]:
+        answer = stub.client.post("/v1/ground-truth", json={"truths": [told]}).json()
+        return [one["result"] for one in answer["truths"]]
+
+    wait_for(lambda: results() == ["repeated"])
+    assert (untrained / "prediction_log/stub/predictions.sqlite").exists()
+    assert not (untrained / "prediction_log/predictions.sqlite").exists()
+
+
 def test_the_real_service_does_not_say_so(tmp_path: Path) -> None:
     with stub_server(tmp_path) as real:
         assert "x-stub" not in real.client.get("/readyz").headers
