@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,19 @@ def postgresql() -> Iterator[PostgresqlServer]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where an empty prediction log is."""
+def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Makes places of empty prediction logs."""
     if request.param == "sqlite":
-        return str(tmp_path / "log")
+        numbers = itertools.count()
+        return lambda: str(tmp_path / f"log-{next(numbers)}")
     server: PostgresqlServer = request.getfixturevalue("postgresql")
-    return server.new_log()
+    return server.new_log
+
+
+@pytest.fixture
+def place(new_place: Callable[[], str]) -> str:
+    """Where an empty prediction log is."""
+    return new_place()
 
 
 @pytest.fixture

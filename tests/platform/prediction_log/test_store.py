@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -210,23 +212,38 @@ def test_the_oldest_rows_go_when_there_is_no_more_room(store: PredictionStore) -
     assert min(left) == 1000.0 + deleted
 
 
-def _append_batches(place: str, root: Path, worker: int) -> None:
-    store = open_store(place, root)
-    for batch in range(10):
-        numbers = range(batch * 20, batch * 20 + 20)
-        store.append([logged(n, prediction_id=f"{worker}-{n}") for n in numbers])
-        store.add_counts([counts(60 * batch, str(worker))])
-    store.close()
+def _append_batches(places: list[str], root: Path, worker: int, together: Barrier) -> None:
+    for place in places:
+        store = open_store(place, root)
+        together.wait(60)
+        for batch in range(5):
+            numbers = range(batch * 20, batch * 20 + 20)
+            store.append([logged(n, prediction_id=f"{worker}-{n}") for n in numbers])
+            store.add_counts([counts(60 * batch, str(worker))])
+        store.close()
 
 
-def test_several_processes_begin_and_write_at_once(place: str, tmp_path: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        pool.starmap(_append_batches, [(place, tmp_path, worker) for worker in range(4)])
+def test_several_processes_begin_and_write_at_once(
+    new_place: Callable[[], str], tmp_path: Path
+) -> None:
+    places = [new_place() for _ in range(6)]
+    context = multiprocessing.get_context("spawn")
+    together = context.Barrier(4)
+    workers = [
+        context.Process(target=_append_batches, args=(places, tmp_path, worker, together))
+        for worker in range(4)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
 
-    store = open_store(place, tmp_path)
-    assert len({row.prediction_id for row in store.rows("churn", "1", *ALWAYS)}) == 800
-    assert len(list(store.counts("churn", "1", *ALWAYS))) == 40
-    store.close()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0, 0]
+    for place in places:
+        store = open_store(place, tmp_path)
+        assert len({row.prediction_id for row in store.rows("churn", "1", *ALWAYS)}) == 400
+        assert len(list(store.counts("churn", "1", *ALWAYS))) == 20
+        store.close()
 
 
 def test_what_a_newer_version_wrote_is_left_alone(
