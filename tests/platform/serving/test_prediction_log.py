@@ -41,11 +41,13 @@ def store(tmp_path: Path) -> Iterator[PredictionStore]:
     opened.close()
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+def wait_for(
+    condition: Callable[[], bool], what: str, seconds: float = 60.0, pause: float = 0.05
+) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} seconds: {what}"
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 def ask(server: ServerProcess, *rows: Any, model: str = "sums", **body: Any) -> Any:
@@ -244,15 +246,19 @@ def test_a_running_service_deletes_what_is_too_old(tmp_path: Path, store: Predic
 def test_several_workers_write_into_one_log(tmp_path: Path, store: PredictionStore) -> None:
     with stub_server(tmp_path, server={"workers": 2}, wait=False) as server:
         server.wait_until_loaded()
-        ids = []
-        for _ in range(200):
+        ids: list[str] = []
+
+        def both_have_answered() -> bool:
             with httpx.Client(base_url=server.url, trust_env=False) as client:
                 answer = client.post("/v1/models/sums/predict", json={"rows": [ROW]})
                 if answer.status_code == 200:  # one of the workers may still load
                     ids.append(answer.json()["rows"][0]["prediction_id"])
+            workers = {prediction_id.partition("-")[0] for prediction_id in ids}
+            return len(ids) > 100 and len(workers) == 2
+
+        wait_for(both_have_answered, "both workers answered", pause=0)
     found = {row.prediction_id for row in store.rows("sums", None, *ALWAYS)}
     assert found == set(ids)
-    assert len({prediction_id.partition("-")[0] for prediction_id in ids}) == 2
 
 
 def test_counts_of_all_workers_add_up_and_tell_what_was_missing_new_or_refused(
@@ -273,15 +279,22 @@ def test_counts_of_all_workers_add_up_and_tell_what_was_missing_new_or_refused(
     ) as server:
         server.wait_until_loaded()
         asked: Counter[int] = Counter()  # one of the workers may still load, and answer 503
-        for _ in range(100):
+        prefixes = set()
+
+        def both_have_answered() -> bool:
             with httpx.Client(base_url=server.url, trust_env=False) as client:
                 for body in ({"rows": rows}, {"rows": rows[3:]}):
-                    asked[client.post("/v1/models/people/predict", json=body).status_code] += 1
+                    answer = client.post("/v1/models/people/predict", json=body)
+                    asked[answer.status_code] += 1
+                    if answer.status_code == 200:
+                        prefixes.add(answer.json()["rows"][0]["prediction_id"].partition("-")[0])
+            return asked[200] > 50 and asked[422] > 50 and len(prefixes) == 2
+
+        wait_for(both_have_answered, "both workers answered", pause=0)
     workers = list(store.counts("people", "1", *ALWAYS))
     whole = merge(Counts.decode(one.counts) for one in workers)
     some, none = asked[200], asked[422]
 
-    assert min(some, none) > 50
     assert len({one.worker for one in workers}) == 2
     assert (whole.rows, whole.refused) == (4 * some + none, some + none)
     assert whole.features["email"].missing == some + none
@@ -309,7 +322,7 @@ def test_a_kill_loses_no_more_than_the_last_moments_and_spoils_nothing(
         threads = [threading.Thread(target=ask_all_the_time) for _ in range(3)]
         for thread in threads:
             thread.start()
-        time.sleep(4)
+        time.sleep(5)
         killed = time.time()
         server.process.kill()
         for thread in threads:
@@ -319,8 +332,8 @@ def test_a_kill_loses_no_more_than_the_last_moments_and_spoils_nothing(
     connection = sqlite3.connect(tmp_path / "prediction_log" / "predictions.sqlite")
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
-    # A second by promise; this machine may be busy with other things for another one.
-    old = {prediction_id for at, prediction_id in answered if at < killed - 2}
+    # A second by promise; this machine may be busy with other things for two more.
+    old = {prediction_id for at, prediction_id in answered if at < killed - 3}
     assert len(old) > 50
     assert old <= found
 
