@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +232,28 @@ def test_of_several_workers_one_that_hangs_is_replaced(repository: Path) -> None
         wait_for(lively, "another worker")
         with httpx.Client(base_url=server.url, trust_env=False, timeout=SECONDS) as caller:
             wait_for(lambda: caller.get("/readyz").status_code == 200, "readiness")
+
+
+def test_more_connections_than_it_may_open_cost_nobody_who_is_connected(repository: Path) -> None:
+    if shutil.which("prlimit") is None:
+        pytest.skip("prlimit (Debian: util-linux) is not here")
+
+    def ready() -> bool:
+        try:
+            asked = httpx.get(f"{server.url}/readyz", timeout=SECONDS, trust_env=False)
+        except httpx.TransportError:
+            return False
+        return asked.status_code == 200
+
+    few = ("prlimit", "--nofile=100:100")
+    with real_server(repository, before=few, **LIMIT) as server, ExitStack() as stack:
+        assert version_of(server) == "1"
+        for _ in range(200):
+            address = ("127.0.0.1", server.port)
+            slow = stack.enter_context(socket.create_connection(address, timeout=SECONDS))
+            slow.sendall(b"POST / HTTP/1.1\r\nX: ")
+        assert version_of(server) == "1"
+        wait_for(ready, "room for others, since slow callers are ended")
 
 
 @pytest.fixture
