@@ -6,9 +6,13 @@ import re
 import shutil
 import time
 
-from model_service.handoff.alerts import RULES, alerts_of, rule_files
+from model_service.handoff.alerts import RULES, alerts_of, family_of, metrics_in, rule_files
 from model_service.handoff.outcome import SkippedError, UnmetError, proves
 from model_service.handoff.subject import Subject
+from model_service.model_settings import read_model_settings
+from model_service.monitoring.gauges import COUNTERS, PREFIX
+from model_service.monitoring.gauges import FAMILIES as OF_THE_MONITOR
+from model_service.serving.metrics import FAMILIES as OF_THE_SERVICE
 
 LONGEST_SECONDS = 10
 REQUEST_ID = "handoff-check-obs-1"
@@ -90,7 +94,52 @@ def rules_fire_and_exist(subject: Subject) -> str:
     for name in alerts_of(subject.root):
         if not re.search(rf"alertname: {name}\b", tested):
             raise UnmetError(f"the alert {name} has no unit test")
-    return f"{len(alerts_of(subject.root))} alerts pass their unit tests"
+    used = _used_metrics(subject)
+    exported = _families_of_the_service(subject) | {
+        family_of(f"{PREFIX}{name}") for name in (*OF_THE_MONITOR, *COUNTERS, *OF_THE_SERVICE)
+    }
+    lost = sorted(name for name in used if family_of(name) not in exported)
+    if lost:
+        raise UnmetError(f"{used[lost[0]]} asks for {lost[0]}, which nobody exports")
+    return f"{len(alerts_of(subject.root))} alerts pass their unit tests; {len(used)} metrics exist"
+
+
+def _used_metrics(subject: Subject) -> dict[str, str]:
+    """Return every metric that rules and dashboards ask for, and where."""
+    folder = subject.root / "monitoring"
+    files = [*rule_files(subject.root), *sorted(folder.glob("grafana/**/*.json"))]
+    return {
+        name: str(path.relative_to(subject.root))
+        for path in files
+        for name in metrics_in(path.read_text(encoding="utf-8"))
+    }
+
+
+def _families_of_the_service(subject: Subject) -> set[str]:
+    """Return what is scraped; some families are only there once something happened."""
+    text = subject.service.ask("GET", "/metrics").body.decode()
+    return {family_of(name) for name in re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)}
+
+
+@proves("OBS-5")
+def the_monitor_runs(subject: Subject) -> str:
+    """Read who looks and when the truth comes, then let the monitor look at answers just given."""
+    words = []
+    for model in subject.served:
+        stated = read_model_settings(subject.repository, model)
+        if not stated.retrain.owner.strip():
+            raise UnmetError(f"models/{model}/model.yaml: retrain.owner is empty: who looks?")
+        subject.service.predict(model, subject.rows(model))
+        truth = stated.ground_truth
+        when = f"within {truth.within_days} days" if truth.expected else "never"
+        words.append(f"{model}: the truth comes {when}")
+    ran = subject.run_service_command(subject.scratch.root, "monitor", "--once")
+    if ran.returncode:
+        last = (ran.stdout.strip().splitlines() or ["it says nothing"])[-1]
+        raise UnmetError(f"monitor --once ends with {ran.returncode}: {last}")
+    if lacking := [model for model in subject.served if model[:8] not in ran.stdout]:
+        raise UnmetError(f"the monitor does not look at {lacking[0]}")
+    return ", ".join(words)
 
 
 def _first_failure(text: str) -> str:
