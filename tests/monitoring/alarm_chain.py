@@ -104,6 +104,7 @@ class Chain:
         stack.callback(self.webhook.close)
         self.client = stack.enter_context(httpx.Client(timeout=30, trust_env=False))
         self.logs: dict[str, Path] = {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def command(self, *arguments: str) -> list[str]:
         """Return the service's own command."""
@@ -118,6 +119,7 @@ class Chain:
         started = subprocess.Popen(
             command, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": sources}
         )
+        self.processes[name] = started
         self._stack.callback(_end, started)
         return started
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.monitoring.alarm_chain import Chain, running_chain, wait_for
 from tests.monitoring.watched_repository import MODEL, rows_like_training
+from tests.rendering import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,3 +45,31 @@ def test_rows_like_those_of_training_raise_no_alarm_and_a_shift_raises_exactly_i
     assert alert["labels"]["feature"] == "floor"
     assert (alert["labels"]["model"], alert["labels"]["version"]) == (MODEL, "1")
     assert alert["annotations"]["runbook_url"] == "docs/runbook.md#featuredrift"
+
+
+def test_a_drill_goes_through_every_link_and_leaves_the_version_alone(chain: Chain) -> None:
+    def drill(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            chain.command("monitor", "--drill", *arguments),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "template" / "src"), "NO_COLOR": "1"},
+        )
+
+    received = len(chain.webhook.received)
+    held = drill("--seconds", "120")
+    assert held.returncode == 0, held.stdout + held.stderr
+    for link in ("service", "prediction log", "monitor", "Prometheus", "Alertmanager"):
+        assert re.search(rf"✓ {link}: \d+\.\d s", held.stdout), held.stdout
+    assert ("FeatureDrift", MODEL, "1-drill", "area") in chain.firing()
+    assert len(chain.webhook.received) == received  # nobody wakes for a drill
+    drilled = "model_service_monitor_last_drill_alarm_timestamp_seconds"
+    wait_for(lambda: chain.query(drilled), "the drill is scraped")
+
+    chain.processes["monitor"].terminate()
+    chain.processes["monitor"].wait(30)
+    broken = drill("--seconds", "8")
+    assert broken.returncode == 1, broken.stdout + broken.stderr
+    assert "✗ monitor: nothing within 8 s; the chain breaks here" in broken.stdout

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_service.cli.terminal import literal, say, say_plainly, state, stop
+from model_service.cli.terminal import NOT_IN_ORDER, literal, say, say_plainly, state, stop
 
 if TYPE_CHECKING:
     from model_service.monitoring.monitor import Monitor
@@ -35,15 +35,28 @@ def monitor(
     watch: Annotated[
         bool, typer.Option("--watch", help="Show what the running monitor sees, until Ctrl-C.")
     ] = False,
+    drill: Annotated[
+        bool,
+        typer.Option(
+            "--drill", help="Send drifted rows through service and monitor: does an alarm come?"
+        ),
+    ] = False,
+    model: Annotated[str | None, typer.Option(help="Of a drill. Default: the first.")] = None,
+    seconds: Annotated[float, typer.Option(help="How long a drill may take.", min=1)] = 600,
+    key: Annotated[
+        str | None, typer.Option(envvar="API_KEY", help="An API key for the drill.")
+    ] = None,
 ) -> None:
     """Watch every version for drift, quality and silence; without an option, until stopped."""
     from model_service.settings import read_settings
 
-    if once and watch:
-        stop("Say --once or --watch, not both.")
+    if once + watch + drill > 1:
+        stop("Say --once, --watch or --drill, not several.")
     repository: Repository = context.obj
     settings = read_settings(repository, os.environ)
-    if watch:
+    if drill:
+        _drill(settings, repository, seconds, key, model)
+    elif watch:
         _watch(settings, repository)
     elif once:
         _once(settings, repository)
@@ -92,6 +105,33 @@ def _once(settings: Settings, repository: Repository) -> None:
     running.run_once()
     between = settings.monitoring.seconds_between_runs
     Console(highlight=False).print(view(running.gauges.seen, between, running.previews()))
+
+
+def _drill(
+    settings: Settings,
+    repository: Repository,
+    seconds: float,
+    key: str | None,
+    model: str | None,
+) -> None:
+    from model_service.monitoring.drill import FireDrill, Link
+    from model_service.monitoring.monitor import store_of
+
+    def tell(link: Link) -> None:
+        if not link.is_tested:
+            say(f"{state(None)} {link.name}: not tested, service.yaml names none")
+        elif link.seconds is None:
+            say(f"{state(False)} {link.name}: nothing within {seconds:g} s; the chain breaks here")
+        else:
+            say(f"{state(True)} {link.name}: {link.seconds:.1f} s")
+
+    store = store_of(settings, repository)
+    held = FireDrill(settings, repository, store, seconds=seconds, key=key, model=model)
+    say(f"[bold]{held.model}[/] version {held.version}: {literal(held.feature)} is frozen")
+    came = held.hold(tell)
+    store.close()
+    if not came:
+        raise SystemExit(NOT_IN_ORDER)
 
 
 def _watch(settings: Settings, repository: Repository) -> None:

@@ -12,7 +12,7 @@ from model_service.contract.contract import Contract
 from model_service.contract.reading import parse_contract
 from model_service.model_settings import PREDICTION, ModelSettings, read_model_settings
 from model_service.prediction_log.store import PredictionStore
-from model_service.registry.manifest import Manifest, read_manifest
+from model_service.registry.manifest import DRILL, Manifest, read_manifest
 from model_service.registry.profile import (
     ProfileMismatchError,
     ReferenceProfile,
@@ -23,8 +23,6 @@ from model_service.registry.registry import Registry
 from model_service.registry.traffic import read_traffic
 from model_service.repository import Repository
 
-DRILL = "-drill"
-"""What the version of a fire drill is called after the version that answers it."""
 SECONDS_A_DRILL_IS_WATCHED = 1800.0
 
 

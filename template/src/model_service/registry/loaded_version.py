@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from model_service.registry.feature_code import FeatureCodeError, Features, feat
 from model_service.registry.golden import GOLDEN, GoldenPrediction, differences, read_golden
 from model_service.registry.inputs import InputError, check_inputs
 from model_service.registry.manifest import (
+    DRILL,
     Manifest,
     VersionError,
     check_files,
@@ -65,6 +67,12 @@ class LoadedVersion:
         self._served = model
         self._order = _class_order(manifest.classes, self.contract.output)
         self.runs_inline = False
+
+    def as_drill(self) -> LoadedVersion:
+        """Return the same version under the name by which a fire drill is logged and watched."""
+        drill = copy.copy(self)
+        drill.version = f"{self.version}{DRILL}"
+        return drill
 
     def features(self, values: Sequence[RowValues]) -> Mapping[str, NDArray[Any]]:
         """Return what the frozen `features()` makes of accepted rows.

@@ -15,6 +15,8 @@ MANIFEST = "manifest.json"
 SEAL = "manifest.sha256"
 SMALLER_IS_BETTER = frozenset({"log_loss", "mae", "rmse"})
 """Of the metrics of `drift.quality`."""
+DRILL = "-drill"
+"""What a version is called while it answers the drifted rows of a fire drill."""
 Format = Literal["onnx", "skops", "joblib", "stub"]
 """A stub is made from a contract when it is served, and never stands in a registry."""
 

@@ -23,12 +23,14 @@ ModelPhase = Literal["loading", "ready", "failed", "untrained"]
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 SHADOW = "shadow"
+DRILL_ALIAS = "drill"
+"""Asks the champion with the drifted rows of a fire drill, which must not count as its own."""
 
 
 class ServedVersion:
     """A version that answers: what was loaded, its batcher, its meters, and it as a shadow."""
 
-    __slots__ = ("batcher", "classes", "loaded", "meters", "model", "shadow", "version")
+    __slots__ = ("_drill", "batcher", "classes", "loaded", "meters", "model", "shadow", "version")
 
     def __init__(
         self, loaded: LoadedVersion, batcher: Batcher, meters: VersionMeters, shadow: Shadow
@@ -40,6 +42,14 @@ class ServedVersion:
         self.meters = meters
         self.shadow = shadow
         self.classes = loaded.contract.output.classes
+        self._drill: ServedVersion | None = None
+
+    def as_drill(self) -> ServedVersion:
+        """Return the version as a fire drill asks it: the same answers under another name."""
+        if self._drill is None:
+            loaded, meters = self.loaded.as_drill(), self.meters.of_drill()
+            self._drill = ServedVersion(loaded, self.batcher, meters, self.shadow)
+        return self._drill
 
 
 class Resolved(msgspec.Struct, frozen=True, gc=False):
@@ -124,7 +134,9 @@ class LoadedModels:
         Raises:
             ProblemError: there is no such model or version, or it cannot answer now.
         """
-        resolved = self._doors.get((model, wanted))
+        resolved = self._doors.get((model, CHAMPION if wanted == DRILL_ALIAS else wanted))
+        if resolved is not None and wanted == DRILL_ALIAS:
+            return Resolved(resolved.served.as_drill(), DRILL_ALIAS)
         if resolved is None:
             raise self._why_not(model, wanted)
         return resolved

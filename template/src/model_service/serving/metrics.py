@@ -22,6 +22,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from model_service.registry.manifest import DRILL
 from model_service.serving.shared_numbers import Numbers, OwnNumbers, Row
 from model_service.settings import Slo
 
@@ -144,6 +145,10 @@ class VersionMeters:
         self.shadow_rows = self._tally("shadow_rows", SHADOW_OUTCOMES)
         self.seconds = self._histogram("prediction_duration_seconds")
         self.stages = tuple(self._histogram("stage_duration_seconds", stage) for stage in STAGES)
+
+    def of_drill(self) -> VersionMeters:
+        """Return the numbers of the version as a fire drill asks it."""
+        return VersionMeters(self.model, f"{self.version}{DRILL}", self._numbers)
 
     def count_problem(self, feature: str, code: str) -> None:
         """Count a value that a policy mended or a row was refused for.

@@ -15,6 +15,7 @@ from model_service.contract.value_check import feature_in
 from model_service.drift.counts import Counter, Counts, merge
 from model_service.prediction_log.records import LoggedCounts
 from model_service.registry.loaded_version import LoadedVersion
+from model_service.registry.manifest import DRILL
 from model_service.registry.profile import ProfileMismatchError, read_profile
 from model_service.serving.answered_request import AnsweredRequest
 from model_service.serving.row_answers import RowAnswer
@@ -77,7 +78,8 @@ class MinuteCounts:
         if found is None:
             found = self._counters[loaded] = []
             try:
-                profile = read_profile(self._registry / loaded.model / loaded.version)
+                version = loaded.version.removesuffix(DRILL)
+                profile = read_profile(self._registry / loaded.model / version)
                 found.append(Counter(loaded.contract, profile))
             except (ProfileMismatchError, OSError) as error:
                 self._tell(str(error))
