@@ -101,7 +101,7 @@ class StubCallers:
 
     def _add_to_file(self, counted: dict[str, Caller]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self._path.with_name(f".{self._path.name}.lock"), os.O_CREAT | os.O_RDWR)
+        lock = os.open(self._path.parent, os.O_RDONLY)  # the folder, so that no file is left over
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             callers = read_callers(self._path)

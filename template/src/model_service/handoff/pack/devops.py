@@ -65,9 +65,16 @@ def _run(repository: Repository, settings: Settings) -> Piece:
         parts.append(block(build, "The image: no root, a read-only disk, no capabilities"))
     if commands:
         parts.append(block("\n".join(commands), "Where it runs"))
-    port = settings.server.port
-    stub = f"docker run --rm --publish {port}:{port} --env {STUB} {settings.name}"
-    parts.append(block(stub, "The stub, for backend's staging, before anything is trained"))
+    port, image = settings.server.port, f"{settings.name}:stub"
+    parts.append(
+        block(
+            f"docker build --file deploy/Dockerfile --target platform --tag {image} .\n"
+            f"docker run --rm --publish {port}:8080 --env {STUB} \\\n"
+            f'  --volume "$PWD/handoff/evidence:/srv/handoff/evidence" {image}',
+            "The stub for backend's staging, before anything is trained; user 10001 must be able "
+            "to write there who called it",
+        )
+    )
     parts.append(
         paragraph(
             "Logs are JSON lines on standard output, with `request_id`, `ml.model.name` and "
