@@ -37,15 +37,19 @@ def test_the_image_is_built_and_answers_like_the_process(
     with containers() as store, plain_service(trained) as plain:
         assemble(tmp_path / "base")
         store.build(tmp_path / "base", DOCKERFILE, BASE)
-        figures["seconds to build"] = build(store, trained, tmp_path)
+        started_at = time.monotonic()
+        built = build(store, trained, tmp_path)
+        assert built.returncode == 0, built.stdout[-4000:]
+        figures["seconds to build"] = time.monotonic() - started_at
         figures["megabytes"] = int(store.inspect(IMAGE, "{{.Size}}")) / 1e6
         assert figures["seconds to build"] < MOST_BUILD_SECONDS
         assert figures["megabytes"] < MOST_MEGABYTES
         it_says_what_it_is(store)
         its_versions_answer_as_they_did_when_they_were_trained(store)
+        a_file_that_is_not_the_locked_one_ends_the_build(store, trained, tmp_path)
         with started(store) as (container, client):
             figures["CPU seconds until ready"] = seconds_until_ready(container, client)
-            it_may_do_nothing_else(container)
+            it_may_do_what_it_needs_and_nothing_else(container)
             assert_same(answers_of(str(client.base_url)), answers_of(plain.url))
             it_answers_until_callers_have_left(container, client)
         it_ends_at_once_while_it_still_starts(store)
@@ -54,7 +58,9 @@ def test_the_image_is_built_and_answers_like_the_process(
         print("\nimage:", ", ".join(f"{name} {figure:.1f}" for name, figure in figures.items()))
 
 
-def build(store: Containers, service: Path, folder: Path) -> float:
+def build(
+    store: Containers, service: Path, folder: Path, *variables: str
+) -> subprocess.CompletedProcess[str]:
     """`make image`, with what this machine needs to reach the package index as secrets."""
     secrets = []
     if bundle := next((os.environ[name] for name in CERTIFICATES if os.environ.get(name)), None):
@@ -63,10 +69,9 @@ def build(store: Containers, service: Path, folder: Path) -> float:
         (folder / "pip.conf").write_text(f"[global]\n{index}", encoding="utf-8")
         secrets.append(f"--secret id=pip_conf,src={folder}/pip.conf")
     command = ["make", "--old-file", "train", "image", f"IMAGE={IMAGE}", "VERSION=1"]
-    command += [f"DOCKER={' '.join(store.buildah)}"]
+    command += [f"DOCKER={' '.join(store.buildah)}", *variables]
     command += [f"IMAGE_OPTIONS=--no-cache --build-arg BASE={BASE} {' '.join(secrets)}"]
-    started_at = time.monotonic()
-    ran = subprocess.run(
+    return subprocess.run(
         command,
         cwd=service,
         env=os.environ | BUILD_ENVIRONMENT,
@@ -75,8 +80,6 @@ def build(store: Containers, service: Path, folder: Path) -> float:
         text=True,
         check=False,
     )
-    assert ran.returncode == 0, ran.stdout[-4000:]
-    return time.monotonic() - started_at
 
 
 def index_of_this_machine() -> str:
@@ -87,6 +90,18 @@ def index_of_this_machine() -> str:
         r"^\S*\.((?:extra-)?index-url|proxy)='(http.*)'$", listed.stdout, re.MULTILINE
     )
     return "".join(f"{name} = {address}\n" for name, address in found)
+
+
+def a_file_that_is_not_the_locked_one_ends_the_build(
+    store: Containers, service: Path, folder: Path
+) -> None:
+    other = Path(shutil.copytree(service, folder / "other"))
+    name = "deploy/requirements-train.txt"
+    digest = "0" * 64
+    (other / name).write_text(f"idna==3.20 --hash=sha256:{digest}\n", encoding="utf-8")
+    refused = build(store, other, folder, f"REQUIREMENTS={name}", "IMAGE=localhost/other:1")
+    assert refused.returncode != 0
+    assert f"Expected sha256 {digest}" in refused.stdout
 
 
 def it_says_what_it_is(store: Containers) -> None:
@@ -138,7 +153,7 @@ def seconds_until_ready(container: Container, client: httpx.Client) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def it_may_do_nothing_else(container: Container) -> None:
+def it_may_do_what_it_needs_and_nothing_else(container: Container) -> None:
     status = Path(f"/proc/{container.process}/status").read_text()
     assert re.search(r"^Uid:\s+10001\s+10001\s+10001\s+10001$", status, re.MULTILINE)
     assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
@@ -146,6 +161,8 @@ def it_may_do_nothing_else(container: Container) -> None:
         assert re.search(rf"^Cap{kind}:\s+0+$", status, re.MULTILINE), kind
     for path in ("/srv/new", "/srv/registry/new", "/opt/python/new", "/etc/new"):
         assert "Read-only file system" in container.try_python(f"open({path!r}, 'w')")
+    connect = "import botocore.session as b; print(b.Session().create_client('s3', 'eu-west-1'))"
+    assert "S3 object" in container.try_python(connect)
     find = "from importlib.util import find_spec; print([*map(find_spec, ('pandas', 'sklearn'))])"
     assert container.try_python(find).strip() == "[None, None]"
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -87,27 +88,44 @@ def wait_until_ready(url: str, log: Path) -> None:
         time.sleep(0.5)
 
 
-def cost_of(url: str, cpu_seconds: object) -> str:
-    """What one request costs, asked one after the other: the time of a caller, and of the CPU."""
-    assert callable(cpu_seconds)
-    host = url.removeprefix("http://")
+def cost_of(url: str, cpu_seconds: Callable[[], float]) -> str:
+    """What a request costs, asked one after the other: the caller's time, and the CPU's beyond what
+    the processes use while nobody asks."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
     body = json.dumps({"rows": [ROW]})
-    connection = http.client.HTTPConnection(host, timeout=60)
-    times = []
-    before = 0.0
-    for number in range(REQUESTS + 100):
-        if number == 100:
-            before = cpu_seconds()
-        started_at = time.perf_counter()
-        connection.request("POST", f"{MASS}/predict", body, {"content-type": "application/json"})
-        answer = connection.getresponse()
-        answer.read()
-        assert answer.status == 200
-        times.append(time.perf_counter() - started_at)
-    used = (cpu_seconds() - before) / REQUESTS
-    times = sorted(times[100:])
+    for _ in range(100):
+        ask_once(connection, body)
+    idle = rate_of(cpu_seconds, lambda: time.sleep(5))
+    times: list[float] = []
+    busy = rate_of(cpu_seconds, lambda: times.extend(ask_many(connection, body)))
+    elapsed = sum(times)
+    each = (busy - idle) * elapsed / REQUESTS
+    times.sort()
     middle, slow = times[REQUESTS // 2], times[REQUESTS * 99 // 100]
-    return f"{used * 1e3:.2f} ms CPU, median {middle * 1e3:.1f} ms, 99% in {slow * 1e3:.1f} ms"
+    return (
+        f"{each * 1e3:.2f} ms CPU, median {middle * 1e3:.1f} ms, 99% in {slow * 1e3:.1f} ms; "
+        f"idle {idle:.1%} of a core"
+    )
+
+
+def rate_of(cpu_seconds: Callable[[], float], work: Callable[[], object]) -> float:
+    """CPU seconds a second while `work` is done."""
+    before, started_at = cpu_seconds(), time.perf_counter()
+    work()
+    return (cpu_seconds() - before) / (time.perf_counter() - started_at)
+
+
+def ask_many(connection: http.client.HTTPConnection, body: str) -> list[float]:
+    return [ask_once(connection, body) for _ in range(REQUESTS)]
+
+
+def ask_once(connection: http.client.HTTPConnection, body: str) -> float:
+    started_at = time.perf_counter()
+    connection.request("POST", f"{MASS}/predict", body, {"content-type": "application/json"})
+    answer = connection.getresponse()
+    answer.read()
+    assert answer.status == 200
+    return time.perf_counter() - started_at
 
 
 def answers_while_a_replica_dies(ray: RayServe, url: str, expected: Answer) -> dict[int | str, int]:
