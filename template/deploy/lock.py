@@ -20,11 +20,12 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 SEAM = "# --- your team's packages go below this line: `make lock` writes them ---\n"
-SERVING = ("postgresql", "remote")
+SERVING = ("postgresql", "remote", "tracing")
 """The extras of pyproject.toml that every image has."""
 LOCKS = {
     "requirements.txt": SERVING,
-    "requirements-train.txt": (*SERVING, "train"),
+    "requirements-monitor.txt": (*SERVING, "monitor"),
+    "requirements-train.txt": (*SERVING, "monitor", "train"),
 }
 
 

@@ -13,7 +13,11 @@ import pytest
 
 from tests.rendering import TOOLS
 
-LOCKS = ("deploy/requirements.txt", "deploy/requirements-train.txt")
+LOCKS = (
+    "deploy/requirements.txt",
+    "deploy/requirements-monitor.txt",
+    "deploy/requirements-train.txt",
+)
 
 
 @pytest.fixture

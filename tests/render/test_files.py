@@ -253,7 +253,7 @@ def test_what_the_image_installs_is_locked_at_the_versions_of_the_constraints(
     default_service: Path,
 ) -> None:
     constraints = (default_service / "config/constraints.txt").read_text(encoding="utf-8")
-    for name in ("requirements.txt", "requirements-train.txt"):
+    for name in ("requirements.txt", "requirements-monitor.txt", "requirements-train.txt"):
         text = (default_service / "deploy" / name).read_text(encoding="utf-8")
         pins = re.findall(
             r"^([a-z0-9-]+==\S+(?: ; .*?)?) \\\n    --hash=sha256:", text, re.MULTILINE
