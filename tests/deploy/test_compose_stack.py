@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from tests.deploy.client_suite import SUITE
 from tests.deploy.plain_service import plain_service
 from tests.deploy.ports import free_port
 from tests.platform.postgresql_server import postgresql_server
+from tests.platform.serving.server_process import SOURCES
 
 SECONDS = 120
 
@@ -76,15 +80,23 @@ def test_the_set_of_compose_works_together(
     with postgresql_server() as database:
         place = database.new_log()
         monkeypatch.setenv(variable, place)
-        ports = {"prometheus": free_port(), "alertmanager": free_port()}
+        ports = {name: free_port() for name in ("prometheus", "alertmanager", "monitor")}
+        monkeypatch.setenv("MODEL_SERVICE_MONITORING__PORT", str(ports["monitor"]))
+        monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", str(SOURCES)))
         with plain_service(trained) as service:
             (tmp_path / "rules").symlink_to(trained / "monitoring/rules")
             configuration = prometheus_configuration(
-                compose, tmp_path, service=service.port, alertmanager=ports["alertmanager"]
+                compose,
+                tmp_path,
+                service=service.port,
+                monitor=ports["monitor"],
+                alertmanager=ports["alertmanager"],
             )
-            logs = tmp_path / "alertmanager.log", tmp_path / "prometheus.log"
+            logs = [tmp_path / f"{name}.log" for name in ports]
+            command = [sys.executable, "-m", "model_service", "--repository", trained]
+            monitor = process(logs[2], *command, *compose["services"]["monitor"]["command"])
             alertmanager = process(
-                logs[0],
+                logs[1],
                 program("prometheus-alertmanager"),
                 f"--config.file={trained}/monitoring/alertmanager.yaml",
                 f"--storage.path={tmp_path}/alertmanager",
@@ -92,17 +104,17 @@ def test_the_set_of_compose_works_together(
                 "--cluster.listen-address=",
             )
             prometheus = process(
-                logs[1],
+                logs[0],
                 program("prometheus"),
                 f"--config.file={configuration}",
                 f"--storage.tsdb.path={tmp_path}/prometheus",
                 f"--web.listen-address=127.0.0.1:{ports['prometheus']}",
             )
-            with alertmanager, prometheus:
+            with alertmanager, prometheus, monitor:
                 assert SUITE[0].ask(service.client)[1] == 200
-                prometheus_sees_it_all(ports["prometheus"], logs[1])
-                until(lambda: get(ports["alertmanager"], "/api/v2/status"), logs[0])
-                until(lambda: logged_rows(place), logs[1])
+                prometheus_sees_it_all(ports["prometheus"], logs[0])
+                until(lambda: get(ports["alertmanager"], "/api/v2/status"), logs[1])
+                until(lambda: logged_rows(place), logs[0])
 
 
 def prometheus_sees_it_all(port: int, log: Path) -> None:
@@ -110,7 +122,8 @@ def prometheus_sees_it_all(port: int, log: Path) -> None:
         found = get(port, "/api/v1/query", query=query)
         return list(found["data"]["result"]) if found else []
 
-    until(lambda: value_of('up{job="model-service"} == 1'), log)
+    for job in ("model-service", "model-service-monitor"):
+        until(partial(value_of, f'up{{job="{job}"}} == 1'), log)
     counted = 'model_service_predictions_total{model="penguin_species"} >= 1'
     until(lambda: value_of(counted), log)
     groups = get(port, "/api/v1/rules")["data"]["groups"]
