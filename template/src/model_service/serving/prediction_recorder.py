@@ -145,18 +145,28 @@ class PredictionRecorder:
                         return
                     self._unwritten = self._batch()
                     self._unwritten_counts = self._counts.unwritten()
-                self.written += self._append_to_store(self._unwritten)
-                if self._store is not None:
-                    self._store.add_counts(self._unwritten_counts)
+                self._write()
             except StoreError as error:
                 self._wait_longer(error)
                 return
+            except Exception as error:  # noqa: BLE001 - the thread outlives whatever a batch holds
+                self.dropped += len(self._unwritten)
+                self._unwritten, self._unwritten_counts = [], []
+                self._tell("ERROR", f"rows could not be logged: {type(error).__name__}")
+
+    def _write(self) -> None:
+        """Write the batch; what is written is forgotten at once, so that nothing counts twice."""
+        if self._unwritten:
+            self.written += self._append_to_store(self._unwritten)
             self._hooks.offer("on_prediction", self._unwritten)
-            self._unwritten, self._unwritten_counts = [], []
+            self._unwritten = []
+        if self._unwritten_counts and self._store is not None:
+            self._store.add_counts(self._unwritten_counts)
+            self._unwritten_counts = []
             self._counts.forget_unwritten()
-            if self._back_off:
-                self._back_off = 0.0
-                self._tell("INFO", "the prediction log is written again")
+        if self._back_off:
+            self._back_off = 0.0
+            self._tell("INFO", "the prediction log is written again")
 
     def _wait_longer(self, error: StoreError) -> None:
         self.failures += 1
@@ -187,8 +197,9 @@ class PredictionRecorder:
             if len(batch) >= breath:
                 breath = len(batch) + ROWS_A_BREATH
                 time.sleep(SECONDS_A_BREATH)
-        self._count(requests)
-        time.sleep(SECONDS_A_BREATH)
+        if self._store is not None and self.place != STUB_PLACE:
+            self._count(requests)
+            time.sleep(SECONDS_A_BREATH)
         return batch
 
     def _count(self, requests: Sequence[AnsweredRequest]) -> None:

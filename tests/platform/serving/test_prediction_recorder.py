@@ -1,0 +1,91 @@
+"""The thread that writes the prediction log, when the log does not do what it should."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from model_service.drift.profiling import profile_of
+from model_service.hooks import Hooks
+from model_service.prediction_log.records import LoggedRow
+from model_service.prediction_log.store import PredictionStore, StoreError
+from model_service.registry.loaded_version import LoadedVersion
+from model_service.registry.profile import write_profile
+from model_service.serving.answered_request import AnsweredRequest
+from model_service.serving.logs import LogWriter
+from model_service.serving.prediction_recorder import PredictionRecorder
+from model_service.serving.row_answers import RowAnswer
+from model_service.settings import Settings
+from tests.platform.serving.stub_service import SUMS, StubVersion, make_repository
+
+COUNT = 20
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> PredictionRecorder:
+    """A recorder that has answered requests to write, and counts to keep."""
+    repository = make_repository(tmp_path)
+    version = StubVersion("sums", "2", 100)
+    rows = [{"a": n, "b": 1, "how": "well"} for n in range(COUNT)]
+    read = version.reader.read_rows(rows)
+    profile = profile_of(SUMS, read, version.predict(read.values))
+    write_profile(tmp_path / "registry/sums/2", profile)
+    made = PredictionRecorder(
+        Settings(name="t"), repository, LogWriter(io.BytesIO(), "t"), Hooks({}, print)
+    )
+    for n, row in enumerate(rows):
+        one, answers = version.reader.read_rows([row]), [RowAnswer(f"p-{n}", n + 1.0)]
+        loaded = cast("LoadedVersion", version)
+        made.append(
+            AnsweredRequest(loaded, "champion", f"r-{n}", None, b"", one, answers, time.time(), 0.1)
+        )
+    return made
+
+
+def run_until_done(recorder: PredictionRecorder) -> None:
+    recorder.start()
+    deadline = time.monotonic() + 60
+    while recorder.written + recorder.dropped < COUNT:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    recorder.stop(60)
+
+
+def test_a_row_that_the_database_refuses_for_what_it_holds_costs_no_other(
+    recorder: PredictionRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = PredictionStore.append
+
+    def picky(store: PredictionStore, rows: Sequence[LoggedRow]) -> None:
+        if any(row.prediction_id == "p-7" for row in rows):
+            raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+        append(store, rows)
+
+    monkeypatch.setattr(PredictionStore, "append", picky)
+    run_until_done(recorder)
+    assert (recorder.written, recorder.dropped, recorder.failures) == (COUNT - 1, 1, 0)
+
+
+@pytest.mark.parametrize("error", [StoreError("down"), ZeroDivisionError()])
+def test_counts_that_cannot_be_kept_for_once_count_no_row_twice_and_end_no_thread(
+    recorder: PredictionRecorder, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    add_counts = PredictionStore.add_counts
+    calls: list[Any] = []
+
+    def failing_once(store: PredictionStore, counts: Any) -> None:
+        calls.append(counts)
+        if len(calls) == 1:
+            raise error
+        add_counts(store, counts)
+
+    monkeypatch.setattr(PredictionStore, "add_counts", failing_once)
+    run_until_done(recorder)
+    assert (recorder.written, recorder.dropped) == (COUNT, 0)
+    assert recorder.failures == isinstance(error, StoreError)
+    assert (len(calls) == 2) == isinstance(error, StoreError)
