@@ -15,6 +15,8 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from model_service.serving.problems import MEDIA_TYPE, ProblemError
 
+BODY_IS_HERE = "body_is_here"
+"""In the state of a request whose body came together with its head, as most do."""
 SECONDS_TO_ANSWER_SLOWNESS = 5.0
 """Whoever reads the body answers 408 when its time is over; after so much more nobody waits."""
 SECONDS_TO_TAKE_AN_ANSWER = 30.0
@@ -74,6 +76,7 @@ class ProblemProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Take the end of a request's body."""
         self._is_reading = False
+        self.scope["state"][BODY_IS_HERE] = True
         super().on_message_complete()
 
     def on_response_complete(self) -> None:

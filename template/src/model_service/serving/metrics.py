@@ -144,7 +144,10 @@ class VersionMeters:
         self.outcomes = self._tally("predictions", OUTCOMES)
         self.shadow_rows = self._tally("shadow_rows", SHADOW_OUTCOMES)
         self.seconds = self._histogram("prediction_duration_seconds")
-        self.stages = tuple(self._histogram("stage_duration_seconds", stage) for stage in STAGES)
+        width = len(STAGE_SECONDS) + 2
+        self.stages = tuple(
+            self._row("stage_duration_seconds", stage, width=width) for stage in STAGES
+        )
 
     def of_drill(self) -> VersionMeters:
         """Return the numbers of the version as a fire drill asks it."""
@@ -171,10 +174,14 @@ class VersionMeters:
         The moments are those of `time.perf_counter`, `predicting` is the model's share in seconds.
         """
         read, queue, predict, encode = self.stages
-        read.observe(read_at - started)
-        queue.observe(answered_at - read_at - predicting)
-        predict.observe(predicting)
-        encode.observe(time.perf_counter() - answered_at)
+        for row, seconds in (
+            (read, read_at - started),
+            (queue, answered_at - read_at - predicting),
+            (predict, predicting),
+            (encode, time.perf_counter() - answered_at),
+        ):
+            row[bisect_left(STAGE_SECONDS, seconds)] += 1
+            row[-1] += seconds
 
     def _row(self, family: str, *labels: str, width: int = 1) -> Row:
         return self._numbers.row((family, (self.model, self.version, *labels)), width)

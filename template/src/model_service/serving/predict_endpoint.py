@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from model_service.contract.rows import ReadRows
 from model_service.hooks import Hooks, Rejection
 from model_service.serving.answered_request import AnsweredRequest
+from model_service.serving.http_protocol import BODY_IS_HERE
 from model_service.serving.loaded_models import LoadedModels, Resolved
 from model_service.serving.logs import LogWriter, request_line
 from model_service.serving.metrics import Metrics
@@ -92,6 +93,7 @@ class PredictEndpoint:
         """Answer one request. Whatever happens, the answer has the service's own shape."""
         started = time.perf_counter()
         head = read_head(scope["headers"])
+        head.has_body = BODY_IS_HERE in scope.get("state", ())
         request_id = head.request_id or self._identifiers.next()
         resolved: Resolved | None = None
         answered: Answered | None = None

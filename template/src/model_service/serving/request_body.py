@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable
 
 import msgspec
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from model_service.serving.problems import ProblemError
 
@@ -26,12 +26,14 @@ class ClientGoneError(Exception):
 
 
 class Head(msgspec.Struct, gc=False):
-    """The headers that matter here; None where a header is absent."""
+    """The headers that matter here, None where one is absent; and whether the body is here whole
+    already, so that nothing need watch how long it takes."""
 
     content_type: bytes | None = None
     encoding: bytes | None = None
     length: bytes | None = None
     request_id: str | None = None
+    has_body: bool = False
 
 
 def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
@@ -61,7 +63,14 @@ async def read_body(receive: Receive, head: Head, limit: int, seconds: float) ->
         _check_type(head.content_type)
     if head.length is not None and len(head.length) > 5 and int(head.length) > limit:
         raise _too_large(limit)
-    body = await _whole(receive, limit, seconds)
+    if head.has_body:
+        message = await receive()
+        _check_connection(message)
+        body: bytes = message.get("body", b"")
+        if len(body) > limit:
+            raise _too_large(limit)
+    else:
+        body = await _whole(receive, limit, seconds)
     if head.encoding is not None:
         body = _decompressed(body, head.encoding, limit)
     if not body:
@@ -75,8 +84,7 @@ async def _whole(receive: Receive, limit: int, seconds: float) -> bytes:
         async with asyncio.timeout(seconds):
             while True:
                 message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGoneError
+                _check_connection(message)
                 body += message.get("body", b"")
                 if len(body) > limit:
                     raise _too_large(limit)
@@ -88,6 +96,11 @@ async def _whole(receive: Receive, limit: int, seconds: float) -> bytes:
             f"The body was not whole after {seconds:g} seconds. Send it at once, or fewer rows.",
             headers=((b"connection", b"close"),),
         ) from None
+
+
+def _check_connection(message: Message) -> None:
+    if message["type"] == "http.disconnect":
+        raise ClientGoneError
 
 
 def _check_type(content_type: bytes) -> None:
