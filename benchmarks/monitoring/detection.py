@@ -1,120 +1,125 @@
 """How often a change is found in the first two windows that have it, and in the right column.
 
-    python benchmarks/monitoring/detection.py [--repeats 150] [--budget 0.1]
+    python benchmarks/monitoring/detection.py [--splits 20] [--budget 0.1]
 
 Prints a line for each size of window and each change. Before the change come two windows without
-it. `wrong` are alarms on a column that was not touched; a change that the columns of no table can
-show is left out.
+it; `wrong` are cases with an alarm on a column that was not touched. A table that is too small for
+four windows is left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections import defaultdict
 
+import msgspec
 import numpy as np
 import pandas as pd
 
 from benchmarks.monitoring.changes import CHANGES, columns_for
 from benchmarks.monitoring.tables import tables
 from benchmarks.monitoring.windows import Split, dependence_values
-from model_service.drift.dependence import broken, dependence_of
+from model_service.drift.dependence import Broken, Dependence, broken, dependence_of
 from model_service.drift.rule import Levels, examine
 
 WINDOWS_A_MONTH = 720
 SIZES = (200, 1000, 5000)
+TRIES = 3
+"""Columns that each change is tried in, drawn anew for each split."""
+
+
+class Tally(msgspec.Struct):
+    """Cases of one change at one size."""
+
+    cases: int = 0
+    found: int = 0
+    wrong: int = 0
+    unchanged_alarms: int = 0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=150, help="of each change and size")
+    parser.add_argument("--splits", type=int, default=20, help="of each table")
     parser.add_argument("--budget", type=float, default=0.1, help="false alarms a month")
     given = parser.parse_args()
     chance = np.random.default_rng(1)
-    found = tables()
-    print("| rows | change | cases | found in two windows | wrong columns |")
-    print("|---|---|---|---|---|")
-    for size in SIZES:
-        for change in CHANGES:
-            print(_line(size, change, found, given.repeats, given.budget, chance), flush=True)
-    for size in SIZES[1:]:
-        print(_broken_line(size, found, given.repeats, given.budget, chance), flush=True)
+    tallies: dict[tuple[int, str], Tally] = defaultdict(Tally)
+    for table in tables().values():
+        for _ in range(given.splits):
+            split = Split(table, chance)
+            _break(split, given.budget, chance, tallies)
+            for size in SIZES:
+                windows = [w for w, _ in zip(split.windows(size), range(4), strict=False)]
+                if len(windows) == 4:
+                    _change(table, split, windows, given.budget, chance, tallies)
+    print("| rows | change | cases | found | wrong column | unchanged, yet an alarm |")
+    print("|---|---|---|---|---|---|")
+    for (size, change), tally in sorted(tallies.items()):
+        share = f"{tally.found / tally.cases:.1%}"
+        alarms = tally.unchanged_alarms if change.startswith("broken") else ""
+        print(f"| {size:,} | {change} | {tally.cases} | {share} | {tally.wrong} | {alarms} |")
     print(f"{time.process_time():.0f} CPU seconds")
 
 
-def _line(
-    size: int,
-    change: str,
-    found: dict[str, pd.DataFrame],
-    repeats: int,
+def _change(
+    table: pd.DataFrame,
+    split: Split,
+    windows: list[pd.DataFrame],
     budget: float,
     chance: np.random.Generator,
-) -> str:
-    hits: list[bool] = []
-    wrong = 0
-    large = [t for t in found.values() if len(t) // 2 >= 3 * size and columns_for(change, t)]
-    while len(hits) < repeats:
-        for table in large:
-            split = Split(table, chance)
-            levels = Levels.for_budget(budget, WINDOWS_A_MONTH, 4 * len(table.columns))
-            windows = [w for w, _ in zip(split.windows(size), range(4), strict=False)]
-            columns = columns_for(change, table)
+    tallies: dict[tuple[int, str], Tally],
+) -> None:
+    levels = Levels.for_budget(budget, WINDOWS_A_MONTH, 4 * len(table.columns))
+    counted = [split.count(window) for window in windows]
+    for change, act in CHANGES.items():
+        columns = columns_for(change, table)
+        for _ in range(TRIES if columns else 0):
             column = columns[int(chance.integers(len(columns)))]
-            before = windows[: len(windows) - 2]
-            history = [split.count(window) for window in before]
-            hit = False
-            for window in windows[-2:]:
-                changed = CHANGES[change](window[column], split.training[column], chance)
-                history.append(split.count(window.assign(**{column: changed})))
-                alarms = {f.feature for f in examine(split.reference, history, levels) if f.alarms}
-                hit |= column in alarms
-                wrong += bool(alarms - {column})
-            hits.append(hit)
-    return f"| {size:,} | {change} | {len(hits)} | {np.mean(hits):.1%} | {wrong} |"
+            history = counted[:2]
+            alarms: set[str] = set()
+            for window, unchanged in zip(windows[2:], counted[2:], strict=True):
+                changed = act(window[column], split.training[column], chance)
+                features = {**unchanged.features, column: split.count_one(column, changed)}
+                history = [*history, msgspec.structs.replace(unchanged, features=features)]
+                found = examine(split.reference, history, levels)
+                alarms |= {finding.feature for finding in found if finding.alarms}
+            tally = tallies[len(windows[0]), change]
+            tally.cases += 1
+            tally.found += column in alarms
+            tally.wrong += bool(alarms - {column})
 
 
-def _broken_line(
-    size: int,
-    found: dict[str, pd.DataFrame],
-    repeats: int,
+def _break(
+    split: Split,
     budget: float,
     chance: np.random.Generator,
-) -> str:
-    """A column is shuffled among the rows of a day; the columns are those that hang together."""
-    hits: list[bool] = []
-    wrong = false = 0
-    while len(hits) < repeats:
-        for table in found.values():
-            split = Split(table, chance)
-            if len(split.later) < size:
-                continue
-            training = dependence_values(split.training)
-            reference = dependence_of(split.contract, split.reference, training)
-            linked = {
-                pair[0]
-                for (pair, r) in zip(_pairs(reference.columns), reference.correlations, strict=True)
-                if abs(r) >= 0.3 and pair[0] != pair[1]
-            }
-            window = next(split.windows(size))
-            level = budget / 30
-            values = dependence_values(window)
-            false += bool(broken(split.contract, split.reference, reference, values, level))
-            column = sorted(linked)[int(chance.integers(len(linked)))]
-            shuffled = window.assign(**{column: chance.permutation(window[column].to_numpy())})
-            pairs = broken(
-                split.contract, split.reference, reference, dependence_values(shuffled), level
-            )
-            hits.append(any(column in (p.first, p.second) for p in pairs))
-            wrong += any(column not in (p.first, p.second) for p in pairs)
-    return (
-        f"| {size:,} | broken dependence | {len(hits)} | {np.mean(hits):.1%} | {wrong} "
-        f"({false} of {len(hits)} unchanged) |"
-    )
+    tallies: dict[tuple[int, str], Tally],
+) -> None:
+    """Shuffle a column among the rows of a day: one of those that hang together with another."""
+    reference = dependence_of(split.contract, split.reference, dependence_values(split.training))
+
+    def ask(day: pd.DataFrame) -> list[Broken]:
+        values = dependence_values(day)
+        return broken(split.contract, split.reference, reference, values, budget / 30)
+
+    linked = sorted(_linked(reference))
+    for size in SIZES[1:]:
+        for day, _ in zip(split.windows(size), range(TRIES), strict=False):
+            column = linked[int(chance.integers(len(linked)))]
+            pairs = ask(day.assign(**{column: chance.permutation(day[column].to_numpy())}))
+            tally = tallies[size, "broken dependence (a day)"]
+            tally.cases += 1
+            tally.found += any(column in (pair.first, pair.second) for pair in pairs)
+            tally.wrong += any(column not in (pair.first, pair.second) for pair in pairs)
+            tally.unchanged_alarms += bool(ask(day))
 
 
-def _pairs(columns: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
-    names = [name for name, _ in columns]
-    return [(names[i], names[j]) for i in range(len(names)) for j in range(i + 1, len(names))]
+def _linked(reference: Dependence) -> set[str]:
+    names = np.array([name for name, _ in reference.columns])
+    first, second = np.triu_indices(len(names), 1)
+    strong = (np.abs(reference.correlations) >= 0.3) & (names[first] != names[second])
+    return {*names[first][strong].tolist(), *names[second][strong].tolist()}
 
 
 if __name__ == "__main__":

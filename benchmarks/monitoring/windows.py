@@ -22,7 +22,7 @@ from model_service.registry.profile import (
     ReferenceProfile,
 )
 
-LARGEST_REFERENCE = 20_000
+LARGEST_REFERENCE = 10_000
 Cells = dict[str, Any]
 
 
@@ -59,11 +59,12 @@ class Split:
 
     def count(self, window: pd.DataFrame) -> Counts:
         """Count a window by the reference, with the same code that counts a service's rows."""
-        features = {
-            name: count_column(bins, window[name], self.known[name])
-            for name, bins in self.reference.features.items()
-        }
+        features = {name: self.count_one(name, window[name]) for name in self.known}
         return Counts(len(window), 0, features)
+
+    def count_one(self, name: str, column: pd.Series[Any]) -> FeatureCounts:
+        """Count one column of a window."""
+        return count_column(self.reference.features[name], column, self.known[name])
 
 
 def reference_of(contract: Contract, training: pd.DataFrame) -> ReferenceProfile:

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from model_service.drift.rule import Levels, examine, windows_per_month
+from model_service.drift.counts import Counts
+from model_service.drift.rule import Finding, Levels, examine, windows_per_month
+from model_service.registry.profile import (
+    PROFILE_FORMAT,
+    FeatureCounts,
+    FeatureProfile,
+    ReferenceProfile,
+)
 from tests.platform.drift.watched_rows import World
 
 if TYPE_CHECKING:
@@ -58,3 +65,53 @@ def test_a_change_is_found_in_one_window_and_named(world: World, name: str) -> N
     found = alarms(world, world.window(), window)
     assert (feature, kind) in found
     assert {feature_ for feature_, _ in found} == {feature}
+
+
+def halves(known: int, rows: int, more: int) -> list[Finding]:
+    """Hold two like windows, with `more` rows in the first half, against an even reference."""
+    profile = FeatureProfile("number", FeatureCounts([known // 2] * 2), edges=(0.0,))
+    nothing = FeatureProfile("none", FeatureCounts([]))
+    reference = ReferenceProfile(PROFILE_FORMAT, known, {"a": profile}, nothing)
+    window = Counts(rows, 0, {"a": FeatureCounts([rows // 2 + more, rows // 2 - more])})
+    found = examine(reference, [window, window], LEVELS)
+    return [each for each in found if each.kind == "distribution" and each.effect > 0.05]
+
+
+def test_two_windows_are_no_second_witness_where_the_training_data_is_smaller() -> None:
+    rows = 2000
+
+    def alarmed(known: int) -> list[bool]:
+        every = (halves(known, rows, more) for more in range(rows // 2 - 10))
+        return [f.alarms for found in every for f in found if LEVELS.strict < f.p <= LEVELS.loose]
+
+    few, many = alarmed(100), alarmed(400_000)
+    assert few
+    assert not any(few)
+    assert LEVELS.loose_at(0) == LEVELS.loose
+    assert LEVELS.loose_at(1) == pytest.approx(LEVELS.loose**2)
+    assert all(many)
+
+
+def test_a_smaller_budget_asks_for_more(world: World) -> None:
+    often, seldom = (Levels.for_budget(budget, 720, 40) for budget in (10, 0.1))
+    assert often.strict > seldom.strict
+    assert often.loose > seldom.loose
+    window = world.count(world.window(300))
+    for each in examine(world.reference, [window], seldom):
+        (other,) = (
+            f
+            for f in examine(world.reference, [window], often)
+            if (f.feature, f.kind) == (each.feature, each.kind)
+        )
+        assert each.noise_limit >= other.noise_limit
+
+
+def test_a_change_that_was_expected_is_not_looked_at(world: World) -> None:
+    window = world.window()
+    for row in window:
+        row["weight"] += 20
+    counts = world.count(window)
+    assert any(f.alarms for f in examine(world.reference, [counts], LEVELS))
+    assert not [
+        f for f in examine(world.reference, [counts], LEVELS, ignored={"weight"}) if f.alarms
+    ]

@@ -120,6 +120,6 @@ def _bins_of_text(cells: Sequence[Any]) -> FeatureProfile:
     common = Counter(cell for cell in cells if cell).most_common()
     kept = tuple(sorted(str(name) for name, _ in common[:CATEGORIES_KEPT]))
     others = sum(count for _, count in common[CATEGORIES_KEPT:])
-    alone = 0 if others else sum(count == 1 for _, count in common)
+    alone = sum(count == 1 for _, count in common)
     counts = FeatureCounts([*[0] * len(kept), others], unseen=alone)
     return FeatureProfile("text", counts, categories=kept)
