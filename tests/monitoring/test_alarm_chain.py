@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from model_service.monitoring.gauges import COUNTERS
+from model_service.monitoring.gauges import FAMILIES as GAUGES
+from model_service.serving.metrics import FAMILIES
 from tests.monitoring.alarm_chain import Chain, running_chain, wait_for
+from tests.monitoring.test_rules import MONITORING, RULES
 from tests.monitoring.watched_repository import MODEL, rows_like_training
 from tests.rendering import ROOT
 
@@ -17,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WINDOW = 500
+DASHBOARDS = sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +52,31 @@ def test_rows_like_those_of_training_raise_no_alarm_and_a_shift_raises_exactly_i
     assert alert["labels"]["feature"] == "floor"
     assert (alert["labels"]["model"], alert["labels"]["version"]) == (MODEL, "1")
     assert alert["annotations"]["runbook_url"] == "docs/runbook.md#featuredrift"
+
+
+def test_every_panel_shows_something_and_every_rule_asks_for_metrics_that_exist(
+    chain: Chain,
+) -> None:
+    """After the drift above: its chain is the one that has something to show."""
+    rows = rows_like_training(20, seed=9)
+    chain.send([row | {"heating": "oil"} for row in rows])
+    problem = 'model_service_input_problems_total{problem="unseen"}'
+    wait_for(lambda: chain.query(problem), "what was unseen is scraped")
+    texts = [path.read_text(encoding="utf-8") for path in [*RULES, *DASHBOARDS]]
+    asked = set(re.findall(r"model_service_[a-z0-9_]+", " ".join(texts)))
+    names = chain.client.get(chain.url("prometheus", "/api/v1/label/__name__/values"))
+    known = {*names.json()["data"], *(f"model_service_{name}" for name in (*FAMILIES, *GAUGES))}
+    known |= {f"model_service_{name}_total" for name in (*FAMILIES, *COUNTERS)}
+    assert len(asked) > 35
+    assert asked <= known
+
+    for path in DASHBOARDS:
+        for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]:
+            for target in panel["targets"]:
+                asked_now = target["expr"].replace("$model", ".*").replace("$version", ".*")
+                wait_for(
+                    partial(chain.query, asked_now), f"{path.stem}, {panel['title']}: {asked_now}"
+                )
 
 
 def test_a_drill_goes_through_every_link_and_leaves_the_version_alone(chain: Chain) -> None:

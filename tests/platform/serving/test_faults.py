@@ -151,7 +151,7 @@ def test_a_registry_that_comes_late_is_waited_for(repository: Path) -> None:
 def test_kill_9_in_the_middle_of_a_reload_costs_nothing_but_a_start(repository: Path) -> None:
     before = tree(repository / "registry")
     chance = random.Random(3)  # noqa: S311 - the same moments in every run
-    for _ in range(4):
+    for _ in range(3):
         for version in ("2", "1"):
             promote(repository / "traffic.yaml", "adds", version, by="anna")
         with real_server(repository) as server:
@@ -182,19 +182,40 @@ def test_rows_for_which_a_model_fails_fail_alone(repository: Path) -> None:
         assert "4711" not in str(server.log)
 
 
-def test_a_model_that_never_returns_fails_its_own_callers_only(tmp_path: Path) -> None:
+def rows_of(how: str, b: float) -> dict[str, Any]:
+    return {"rows": [{"a": 1, "b": b, "how": how}]}
+
+
+def tensors_of(how: str, b: float) -> dict[str, Any]:
+    given = {"a": ("FP64", 1), "b": ("FP64", b), "how": ("BYTES", how)}
+    inputs = [
+        {"name": name, "shape": [1], "datatype": datatype, "data": [value]}
+        for name, (datatype, value) in given.items()
+    ]
+    return {"inputs": inputs}
+
+
+@pytest.mark.parametrize(
+    ("body_of", "path", "told"),
+    [
+        (rows_of, "/v1/models/sums/versions/1/predict", "type"),
+        (tensors_of, "/v2/models/sums/versions/1/infer", "error"),
+    ],
+)
+def test_a_model_that_never_returns_fails_its_own_callers_only(
+    tmp_path: Path, body_of: Callable[[str, float], dict[str, Any]], path: str, told: str
+) -> None:
     limits = {"seconds_per_request": 1.0}
     with stub_server(tmp_path, limits=limits) as server:
-        slow = "/v1/models/sums/versions/1/predict"
-        hangs = {"rows": [{"a": 1, "b": 3600.0, "how": "sleep"}]}
-        assert server.client.post(slow, json=hangs).status_code == 504
+        late = server.client.post(path, json=body_of("sleep", 3600.0))
+        assert (late.status_code, told in late.json()) == (504, True)
         started = time.monotonic()
-        sound = {"rows": [{"a": 1, "b": 2, "how": "well"}]}
-        answer = server.client.post(slow, json=sound)
+        answer = server.client.post(path, json=body_of("well", 2))
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+        assert told in answer.json()
         assert time.monotonic() - started < 1.0, "nobody waits for what was given up"
-        for path in ("/v1/models/sums/predict", "/v1/models/kinds/predict"):
-            assert server.client.post(path, json=sound).status_code == 200
+        for other in ("/v1/models/sums/predict", "/v1/models/kinds/predict"):
+            assert server.client.post(other, json=rows_of("well", 2)).status_code == 200
         assert server.client.get("/livez").status_code == 200
         server.process.terminate()
         assert server.process.wait(SECONDS) == 0

@@ -32,7 +32,7 @@ HEAD = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("stub")
-    with stub_server(folder, limits=LIMITS, idle_seconds=3, take_seconds=2.0) as running:
+    with stub_server(folder, limits=LIMITS, idle_seconds=2, take_seconds=2.0) as running:
         yield running
         errors = (line for line in running.log if line["severity_text"] == "ERROR")
         wrong = [line for line in errors if "exception.stacktrace" in line]

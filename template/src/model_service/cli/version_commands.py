@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -79,6 +80,10 @@ def train(
     missing: Annotated[
         bool, typer.Option("--missing", help="Only models of which no version answers yet.")
     ] = False,
+    since: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Only rows of this day and later, by TIME."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same predictions.")] = 0,
     allow_pickle: Annotated[
         bool,
@@ -102,6 +107,7 @@ def train(
                 name,
                 seed=seed,
                 allow_pickle=allow_pickle,
+                since=since.date() if since else None,
                 report=lambda step: say(f"  [dim]·[/] {literal(step)}"),
             )
         except Exception as error:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 
 from model_service.contract.rows import RowReader
@@ -89,7 +89,7 @@ class Look:
         """Return what the open window would show if it were closed now; nothing is remembered."""
         if self._watched.profile is None:
             return {}
-        memory = msgspec.convert(msgspec.to_builtins(self._memory), VersionMemory)
+        memory = copy.deepcopy(self._memory)
         counts = pending_counts(self._store, memory, self._now)
         if not counts.rows:
             return {}

@@ -20,6 +20,7 @@ from model_service.training.injected_faults import HeldOut, blind_spots_of
 from model_service.training.recipe import TrainingError
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Mapping, Sequence
     from typing import Any
 
@@ -52,19 +53,53 @@ def times_of(
         return None
     if column in moments:
         return _times(columns[column], column)
-    if table is None or column not in table.columns:
+    if table is None:
         raise TrainingError(
             f"TIME in train.py names {column!r}, which is no column of what load() returns."
         )
+    return _times(_stamps(table, column).dt.tz_localize(None).to_numpy(), None)
+
+
+def rows_since(
+    table: pd.DataFrame, contract: Contract, column: str | None, since: dt.date
+) -> pd.DataFrame:
+    """Return the rows that happened on a day or later; those without a time are left out.
+
+    Raises:
+        TrainingError: nothing says when rows happened, or none is left.
+    """
+    moments = [feature.name for feature in contract.features if feature.type == "datetime"]
+    if column is None and len(moments) == 1:
+        column = moments[0]
+    if column is None:
+        raise TrainingError(
+            "--since needs to know when rows happened: name the column in train.py, such as "
+            'TIME = "ordered_at".'
+        )
     import pandas as pd
 
+    kept = table[_stamps(table, column) >= pd.Timestamp(since, tz="UTC")]
+    if not len(kept):
+        raise TrainingError(f"No row of {len(table)} happened on {since} or later, by {column}.")
+    return kept
+
+
+def _stamps(table: pd.DataFrame, column: str) -> pd.Series:
+    import pandas as pd
+
+    if column not in table.columns:
+        raise TrainingError(
+            f"TIME in train.py names {column!r}, which is no column of what load() returns."
+        )
+    values = table[column]
+    if pd.api.types.is_integer_dtype(values) and values.between(1900, 2200).all():
+        values = values.astype(str) + "-01-01"  # years: pandas takes integers for nanoseconds
     try:
-        stamps = pd.to_datetime(table[column], utc=True).dt.tz_localize(None)
-    except (TypeError, ValueError) as error:
+        return pd.to_datetime(values, utc=True)
+    except (ValueError, TypeError, OverflowError) as error:
         raise TrainingError(
             f"The column {column!r}, TIME in train.py, has no times: {error}"
         ) from None
-    return _times(stamps.to_numpy(), None)
 
 
 def _times(moments: Any, feature: str | None) -> Times:

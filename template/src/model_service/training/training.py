@@ -14,7 +14,7 @@ from model_service.registry.inputs import InputLayout, layout_of
 from model_service.repository import Repository
 from model_service.training.model_file import model_file_of
 from model_service.training.recipe import Recipe, TrainingError, read_recipe
-from model_service.training.reference import times_of
+from model_service.training.reference import rows_since, times_of
 from model_service.training.version_writing import (
     Fitted,
     Report,
@@ -30,6 +30,8 @@ from model_service.training.version_writing import (
 )
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     import pandas as pd
 
 
@@ -39,9 +41,12 @@ def train(
     *,
     seed: int = 0,
     allow_pickle: bool = False,
+    since: dt.date | None = None,
     report: Report = lambda _: None,
 ) -> TrainedVersion:
     """Train a model and write its next version; `report` is told each step.
+
+    With `since`, only rows of that day and later are used.
 
     Raises:
         ContractError: the contract has faults.
@@ -55,6 +60,9 @@ def train(
     np.random.seed(seed)
     data = _load(recipe, folder)
     report(f"{len(data)} rows loaded")
+    if since is not None:
+        data = rows_since(data, contract, recipe.time, since)
+        report(f"{len(data)} of them are from {since} or later")
     problems = check_table(data, contract, frozen.reader).problems
     if problems:
         raise TrainingError("The data does not fit the contract:\n" + "\n".join(problems))
