@@ -22,7 +22,7 @@ from model_service.registry.golden import read_golden
 from model_service.registry.loaded_version import load_version
 from model_service.registry.manifest import read_manifest
 from model_service.registry.registry import Registry
-from model_service.training import TrainingError
+from model_service.training import TrainingError, train
 from model_service.training.importing import import_model
 from tests.platform.commands.command import command
 from tests.platform.training.small_repository import make_repository
@@ -109,6 +109,16 @@ def test_a_graph_with_one_block_of_numbers_and_numbered_classes(
     loaded = brought_in(repository, sample, graph.SerializeToString(), target="is_pear")
     expected = [str(label) for label in forest.predict(data[NUMBERS].to_numpy("f"))]
     assert answers(loaded, data[NUMBERS]) == expected
+
+
+def test_the_graph_of_a_version_is_imported_with_the_features_that_it_was_trained_on(
+    repository: Repository, data: Any
+) -> None:
+    own = train(repository, "fruit").folder
+    sample = data.drop(columns=["pieces"])
+    loaded = brought_in(repository, sample, (own / "model.onnx").read_bytes(), name="fruit")
+    rows = data[["weight", "length", "colour"]]
+    assert answers(loaded, rows) == answers(load_version(own), rows)
 
 
 def test_a_graph_of_numbers_without_truth_in_the_sample_is_not_measured(

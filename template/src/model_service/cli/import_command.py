@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_service.cli.terminal import command_line, literal, say, say_json, state
+from model_service.cli.terminal import command_line, literal, say, say_json, state, stop
 from model_service.cli.version_commands import PANEL, AsJson, champion_of
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ def add_to(app: typer.Typer) -> None:
 def import_file(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The model, new or known.")],
-    file: Annotated[
-        Path, typer.Argument(help="An .onnx, .skops, .joblib or .pkl file.", dir_okay=False)
-    ],
     data: Annotated[
         Path,
         typer.Option(
@@ -34,6 +32,14 @@ def import_file(
             dir_okay=False,
         ),
     ],
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="An .onnx, .skops, .joblib or .pkl file.", dir_okay=False),
+    ] = None,
+    mlflow: Annotated[
+        str | None,
+        typer.Option("--mlflow", help="Instead of a file: models:/name@alias, at MLflow."),
+    ] = None,
     target: Annotated[
         str | None,
         typer.Option("--target", help="The column of what was true. Default: the output's name."),
@@ -46,17 +52,22 @@ def import_file(
 ) -> None:
     """Write a version from a file trained elsewhere, once it answers as the file does."""
     from model_service.training.importing import import_model
+    from model_service.training.mlflow_registry import fetch_model
 
     repository: Repository = context.obj
-    version = import_model(
-        repository,
-        name,
-        file,
-        data,
-        target=target,
-        allow_pickle=allow_pickle,
-        report=lambda step: None if as_json else say(f"  [dim]·[/] {literal(step)}"),
-    )
+    if (file is None) == (mlflow is None):
+        stop("Name a file, or a model of MLflow: --mlflow models:/name@alias.")
+    with tempfile.TemporaryDirectory() as folder:
+        version = import_model(
+            repository,
+            name,
+            file or fetch_model(mlflow or "", Path(folder)),
+            data,
+            target=target,
+            origin=mlflow,
+            allow_pickle=allow_pickle,
+            report=lambda step: None if as_json else say(f"  [dim]·[/] {literal(step)}"),
+        )
     if as_json:
         say_json(version)
         return

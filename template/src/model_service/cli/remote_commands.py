@@ -31,13 +31,16 @@ def push(
     model: Model = None,
     version: Number = None,
     every: Annotated[bool, typer.Option("--all", help="Every version.")] = False,
+    mlflow: Annotated[
+        bool, typer.Option("--mlflow", help="Log them to the server of MLFLOW_TRACKING_URI.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Copy versions to the remote registry; one that is there already is never replaced."""
     repository: Repository = context.obj
     if every == bool(model):
         stop("Name a model, or say --all.")
-    registry, remote = registry_of(repository), _remote_of(repository)
+    registry = registry_of(repository)
     chosen = [
         (name, number)
         for name in ([model] if model else registry.models())
@@ -45,6 +48,17 @@ def push(
     ]
     if not chosen:
         stop(f"There is no version of {model or 'any model'} to push.")
+    if mlflow:
+        from model_service.training.mlflow_registry import log_version
+
+        logged = [(n, v, log_version(registry.folder(n, v))) for n, v in chosen]
+        for name, number, (address, is_new) in [] if as_json else logged:
+            now = "logged as" if is_new else "was there already as"
+            say(f"{state(True)} {literal(name)} version {number} {now} {literal(address)}")
+        if as_json:
+            say_json([{"model": n, "version": v, "mlflow": to[0]} for n, v, to in logged])
+        return
+    remote = _remote_of(repository)
     with _progress(as_json) as progress:
         done = [
             (name, number, remote.push(registry.folder(name, number), progress))

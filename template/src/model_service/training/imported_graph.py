@@ -47,6 +47,8 @@ class ImportedGraph:
         named = _plain(only.name) in map(_plain, columns)
         # One input that is called as no column is takes them all.
         self._is_block = len(self._takes) == 1 and (_width(only) != 1 or not named)
+        # The graph of a version: features() gives its columns, numbers first.
+        self._is_served = set(self._takes) == {"numbers", "text"} and "numbers" not in columns
         self.feature_names_in_ = self._columns_taken(name, list(columns))
 
     def predict(self, table: Any) -> NDArray[Any]:
@@ -71,6 +73,12 @@ class ImportedGraph:
         graph = model.graph
         while len(graph.output) > 1:
             del graph.output[0]
+        if self._is_served:
+            widths = {taken.name: _width(taken) for taken in graph.input}
+            given = {"numbers": len(layout.numbers), "text": len(layout.text)}
+            if widths != given:
+                raise ConversionError(f"the graph takes {widths}, features() gives {given}")
+            return bytes(model.SerializeToString())
         names = {_plain(name): place for place, name in enumerate((*layout.numbers, *layout.text))}
         if not self._is_block and set(names) != set(map(_plain, self._takes)):
             raise ConversionError(
@@ -104,6 +112,8 @@ class ImportedGraph:
             if width == len(columns):
                 return np.array(columns, dtype=object)
             return np.array([f"number {place + 1} of {width}" for place in range(width)])
+        if self._is_served:
+            return np.array([f"{block} of a version" for block in self._takes], dtype=object)
         by_plain_name = {_plain(column): column for column in columns}
         missing = [taken for taken in self._takes if _plain(taken) not in by_plain_name]
         if missing:
@@ -117,6 +127,10 @@ class ImportedGraph:
         if self._is_block:
             ((name, kind),) = self._takes.items()
             return {name: table.to_numpy(dtype=CASTS[kind])}
+        if self._is_served:
+            count = next(_width(i) for i in self._model.graph.input if i.name == "numbers")
+            numbers, text = table.iloc[:, :count], table.iloc[:, count:]
+            return {"numbers": numbers.to_numpy("float32"), "text": text.to_numpy(object)}
         columns = {_plain(str(column)): table[column] for column in table.columns}
         return {
             name: columns[_plain(name)].to_numpy(dtype=CASTS[kind]).reshape(-1, 1)
