@@ -157,7 +157,16 @@ def test_pipelines_call_only_what_there_is(render: Render, ci: str) -> None:
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     shell = "\n".join(scripts_of(service, ci).values())
     called = set(re.findall(r"\bmake ([a-z-]+)", shell))
-    assert {"image", "scan", "sbom", "verify-image", "compare", "nightly", "pull"} <= called
+    assert {
+        "image",
+        "scan",
+        "sbom",
+        "verify-image",
+        "compare",
+        "nightly",
+        "drill",
+        "pull",
+    } <= called
     assert called <= targets
     commands = set(re.findall(r"model_service ((?:contract |handoff )?[a-z]+)", shell))
     assert {"contract diff", "handoff check", "update", "verify"} <= commands
@@ -208,6 +217,24 @@ def test_gitlab_promotes_by_hand_and_keeps_nightly_jobs_out_of_changes(gitlab: P
         assert jobs[name]["rules"] == [{"if": '$CI_PIPELINE_SOURCE == "schedule"'}]
 
 
+def make(service: Path, target: str) -> subprocess.CompletedProcess[str]:
+    """Run a target with the code of the working tree, without installing anything."""
+    return subprocess.run(
+        ["make", target, "INSTALLED=Makefile", f"SERVICE={sys.executable} -m model_service"],
+        cwd=service,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "template/src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_fire_drill_of_the_night_raises_its_alarm(render: Render) -> None:
+    held = make(render(ci="github"), "drill")
+    assert held.returncode == 0, held.stdout + held.stderr
+    assert re.search(r"✓ monitor: \d", held.stdout), held.stdout
+
+
 def test_what_a_branch_changes_in_a_model_is_compared(render: Render) -> None:
     """The models that did not change are not trained."""
     service = render(ci="github")
@@ -216,17 +243,7 @@ def test_what_a_branch_changes_in_a_model_is_compared(render: Render) -> None:
     features = service / "models/penguin_mass/features.py"
     features.write_text(features.read_text(encoding="utf-8") + "\n# Changed.\n", encoding="utf-8")
     commit_all(service)
-    compared = subprocess.run(
-        [
-            *["make", "compare", "INSTALLED=Makefile"],
-            f"SERVICE={sys.executable} -m model_service",
-        ],
-        cwd=service,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "template/src")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    compared = make(service, "compare")
     assert compared.returncode == 0, compared.stdout + compared.stderr
     assert "registry/penguin_mass/2" in compared.stdout
     assert "penguin_species" not in compared.stdout
