@@ -43,12 +43,12 @@ class MlflowServer:
 
     def __init__(self, folder: Path) -> None:
         self._python = folder / "venv/bin/python"
-        uv = TOOLS / "uv"
+        uv = str(TOOLS / "uv")
         subprocess.run(
             [uv, "venv", "--quiet", "--python", sys.executable, folder / "venv"], check=True
         )
-        pinned = ["--constraint", ROOT / "template/config/constraints.txt"]
-        install = [uv, "pip", "install", "--quiet", "--python", self._python]
+        pinned = ["--constraint", str(ROOT / "template/config/constraints.txt")]
+        install = [uv, "pip", "install", "--quiet", "--python", str(self._python)]
         subprocess.run([*install, *pinned, *NEEDED.split()], check=True)
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
