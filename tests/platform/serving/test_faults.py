@@ -235,6 +235,26 @@ def test_code_that_holds_the_event_loop_for_ever_ends_the_process_which_says_whe
         assert "moody/1/features.py" in line["exception.stacktrace"]
 
 
+HOLD_THE_LOOP = """
+import asyncio, sys, time
+from model_service.serving.logs import LogWriter
+from model_service.serving.loop_watch import LoopWatch
+
+async def main():
+    LoopWatch(LogWriter(sys.stdout.buffer, "acme"), 1.0).start()
+    time.sleep(6)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("before", "code"), [("", 70), ("import pdb\n", 0)])
+def test_who_steps_through_with_a_debugger_is_not_hurried(before: str, code: int) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
+    command = [sys.executable, "-c", before + HOLD_THE_LOOP]
+    assert subprocess.run(command, env=environment, check=False).returncode == code
+
+
 def test_of_several_workers_one_that_hangs_is_replaced(repository: Path) -> None:
     with real_server(repository, MODEL_SERVICE_SERVER__WORKERS="2", **LIMIT) as server:
         hangs = {"rows": [{**ROW, "a": HANGS}]}

@@ -18,12 +18,14 @@ from model_service.serving.logs import LogWriter, notice_line
 STUCK = 70
 """The exit code."""
 SECONDS_BETWEEN_LOOKS = 1.0
+DEBUGGERS = {"pdb", "debugpy", "pydevd"}
 
 
 class LoopWatch:
     """Ends the process when its event loop has not turned for `seconds`, and says where it hangs.
 
-    Looks are counted, not the time that passes: a process that was asleep itself is not ended.
+    Looks are counted, not the time that passes: a process that was asleep itself is not ended. Nor
+    is one with a debugger in it, where somebody may be stepping through.
     """
 
     def __init__(self, log: LogWriter, seconds: float) -> None:
@@ -53,7 +55,7 @@ class LoopWatch:
         while not self._stopping.wait(SECONDS_BETWEEN_LOOKS):
             looks = looks + 1 if self._turns == seen else 0
             seen = self._turns
-            if looks >= self._most_looks:
+            if looks >= self._most_looks and not DEBUGGERS & sys.modules.keys():
                 self._end()
 
     def _end(self) -> None:
