@@ -9,6 +9,7 @@ from model_service.contract.contract import Contract
 from model_service.handoff.pack.html import (
     Piece,
     bullets,
+    joined,
     note,
     paragraph,
     piece,
@@ -23,6 +24,18 @@ from model_service.repository import Repository
 from model_service.settings import Settings
 
 LEAD = "What these models can do and what they cannot, how good they are, and what you decide."
+
+IN_WORDS = {
+    "accuracy": "share of answers that are right",
+    "balanced_accuracy": "the same, each class counting alike",
+    "f1_macro": "hits and false alarms in one number, each class counting alike",
+    "log_loss": "how wrong the probabilities are: less is better",
+    "roc_auc": "how well it puts one class before the other: 0.5 is chance, 1 is perfect",
+    "mae": "average error, in the unit of the answer",
+    "rmse": "the same, large errors counting more",
+    "r2": "share of the differences that it explains",
+}
+"""Metrics in words for people who decide by them; another one keeps its name."""
 
 
 def sections_of(
@@ -69,7 +82,7 @@ def _quality(champion: Manifest | None) -> list[Piece]:
     if champion is None:
         return [note("No version answers yet: the numbers come with the first one.")]
     rows = [
-        (name.replace("_", " "), f"{value:.4g}", _baseline(champion, name), _demand(champion, name))
+        (_measured(name), f"{value:.4g}", _baseline(champion, name), _demand(champion, name))
         for name, value in champion.metrics.items()
     ]
     held_out = champion.rows.get("held_out")
@@ -82,6 +95,12 @@ def _quality(champion: Manifest | None) -> list[Piece]:
             "The simplest guess answers the same for everybody.",
         ),
     ]
+
+
+def _measured(metric: str) -> Piece:
+    words = IN_WORDS.get(metric)
+    small = Piece(f"<small>{piece(words)}</small>" if words else "")
+    return joined([piece(metric.replace("_", " ")), small])
 
 
 def _baseline(champion: Manifest, metric: str) -> str:
