@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from model_service.handoff.pack.product import IN_WORDS
 from model_service.repository import Repository
 from model_service.serving.problems import PROBLEMS
 from model_service.settings import setting_names, variable_of
+from model_service.training.gate import CLASS_METRICS, NUMBER_METRICS
 from tests.platform.commands.command import command
 from tests.platform.handoff.stub_process import copy_of
 
@@ -114,6 +116,10 @@ def test_product_finds_the_words_of_the_card_and_what_is_open(packed: Repository
     assert "The mean mass of a colony is off by a few grams" in text
     assert "No version answers yet" in text
     assert "penguin_species: which probability is enough to act" in text
+
+
+def test_every_metric_that_is_measured_has_words() -> None:
+    assert {*IN_WORDS} == {*CLASS_METRICS, *NUMBER_METRICS}
 
 
 def test_names_of_people_and_models_cannot_become_markup(changed: Repository) -> None:

@@ -27,8 +27,7 @@ LEAD = "What these models can do and what they cannot, how good they are, and wh
 
 IN_WORDS = {
     "accuracy": "share of answers that are right",
-    "balanced_accuracy": "the same, each class counting alike",
-    "f1_macro": "hits and false alarms in one number, each class counting alike",
+    "macro_f1": "hits and false alarms in one number, each class counting alike",
     "log_loss": "how wrong the probabilities are: less is better",
     "roc_auc": "how well it puts one class before the other: 0.5 is chance, 1 is perfect",
     "mae": "average error, in the unit of the answer",
