@@ -1,0 +1,134 @@
+"""What the monitor says of silence, and that one of them works at a time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from model_service.hooks import load_hooks
+from model_service.monitoring.lease import Lease
+from model_service.monitoring.memory import recall
+from model_service.monitoring.monitor import Monitor
+from model_service.prediction_log.store import open_store
+from model_service.settings import read_settings
+from tests.monitoring.alarm_chain import free_ports, wait_for
+from tests.monitoring.watched_history import History
+from tests.monitoring.watched_repository import MODEL, make_watched_repository, rows_like_training
+from tests.rendering import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from model_service.repository import Repository
+
+DAY = 86_400.0
+SERVICE_YAML = "name: small\nserver: {{port: {}, drain_seconds: 0}}\nmonitoring: {{port: {}}}\n"
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    ports = free_ports(2)
+    return make_watched_repository(tmp_path_factory.mktemp("monitor"), SERVICE_YAML.format(*ports))
+
+
+def monitor_of(repository: Repository, told: list[str]) -> Monitor:
+    hooks = load_hooks(repository.root, told.append)
+    return Monitor(read_settings(repository, {}), repository, hooks, told.append)
+
+
+def values(monitor: Monitor) -> dict[str, float]:
+    """Return what a scrape says: a value by name and labels."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(monitor.gauges)
+    lines = generate_latest(registry).decode().splitlines()
+    pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+    return {name.removeprefix("model_service_"): float(value) for name, value in pairs}
+
+
+def test_silence_grows_from_the_first_look_until_somebody_asks(repository: Repository) -> None:
+    monitor = monitor_of(repository, [])
+    of = f'{{model="{MODEL}",version="1"}}'
+    began = time.time() - 5 * DAY
+    monitor.run(began)
+    silent = values(monitor)
+    assert silent[f"traffic_age_seconds{of}"] > 4.9 * DAY
+    assert silent[f"traffic_due_seconds{of}"] == DAY
+    assert silent[f"ground_truth_age_seconds{of}"] > 4.9 * DAY
+    assert silent[f"ground_truth_due_seconds{of}"] == 30 * DAY
+    assert silent[f"model_max_age_seconds{of}"] == 365 * DAY
+
+    history = History(repository, MODEL)
+    history.write(rows_like_training(60, seed=5), time.time() - 60, target="price")
+    history.monitor.run(time.time(), is_thorough=True)
+    asked = values(history.monitor)
+    assert asked[f"traffic_age_seconds{of}"] < 120
+    assert asked[f"ground_truth_age_seconds{of}"] < 120
+    assert asked[f"monitor_window_rows{of}"] == 60
+    monitor.close()
+
+
+def test_a_version_without_a_profile_is_told_and_hides_no_other(repository: Repository) -> None:
+    profile = repository.root / "registry" / MODEL / "1" / "profile.json"
+    kept = profile.read_bytes()
+    profile.chmod(0o644)
+    told: list[str] = []
+    monitor = monitor_of(repository, told)
+    try:
+        profile.unlink()
+        monitor.run(time.time())
+        seen = values(monitor)
+    finally:
+        profile.write_bytes(kept)
+        monitor.close()
+    assert [n for n in seen if n.startswith("monitor_profile_info") and 'state="missing"' in n]
+
+
+def test_of_two_monitors_one_works_and_the_other_says_why_it_does_not(
+    repository: Repository,
+) -> None:
+    place = read_settings(repository, {}).stores.prediction_log
+    mine, other = (open_store(place, repository.root) for _ in range(2))
+    first = Lease(mine, 60)
+    first.take()
+    first.take()
+    sources = str(ROOT / "template" / "src")
+    command = [sys.executable, "-m", "model_service", "--repository", str(repository.root)]
+    refused = subprocess.run(
+        [*command, "monitor", "--once"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": sources},
+    )
+    assert refused.returncode == 2
+    assert f"process {os.getpid()}" in " ".join(refused.stderr.split())
+    first.give_back()
+    second = Lease(other, 60)
+    second.take()
+    second.give_back()
+
+
+def test_serve_with_monitor_runs_both_and_ends_both(repository: Repository, tmp_path: Path) -> None:
+    log = (tmp_path / "log").open("wb")
+    sources = str(ROOT / "template" / "src")
+    command = [sys.executable, "-m", "model_service", "--repository", str(repository.root)]
+    began = time.time()
+    service = subprocess.Popen(
+        [*command, "serve", "--with-monitor"],
+        stdout=log,
+        stderr=log,
+        env={**os.environ, "PYTHONPATH": sources},
+    )
+    store = open_store("prediction_log", repository.root)
+    try:
+        wait_for(lambda: recall(store, MODEL, "1").last_run > began, "the monitor looks")
+    finally:
+        service.terminate()
+        assert service.wait(60) == 0
+    Lease(store, 60).take()  # nobody holds it any more
