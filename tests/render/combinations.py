@@ -11,18 +11,21 @@ OPTIONS: dict[str, list[Any]] = {
     "minimum_python": ["3.11", "3.12", "3.13"],
     "launch_date": ["", "2028-02-29"],
     "deployment": [(), ("compose", "kserve"), ("kubernetes", "ray")],
+    "tracker": ["github", "gitlab", "jira"],
 }
 ALL_ON: dict[str, Any] = {
     "ci": "github",
     "example_models": True,
     "launch_date": "2028-02-29",
     "deployment": ("compose", "kubernetes", "kserve", "ray"),
+    "tracker": "github",
 }
 ALL_OFF: dict[str, Any] = {
     "ci": "none",
     "example_models": False,
     "minimum_python": "3.13",
     "deployment": (),
+    "tracker": "linear",
 }
 
 Pair = tuple[tuple[str, Any], tuple[str, Any]]

@@ -285,3 +285,15 @@ def test_hooks_before_a_commit_use_the_tools_of_the_repository(github: Path) -> 
         for hook in repository["hooks"]:
             assert hook["language"] == "system"
             assert hook["entry"].startswith((".venv/bin/", "make "))
+
+
+@pytest.mark.parametrize("tracker", ["github", "gitlab", "jira", "linear"])
+def test_forms_for_issues_exist_where_the_tracker_reads_them(render: Render, tracker: str) -> None:
+    service = render(tracker=tracker, ci="none")
+    forms = sorted(service.glob(".github/ISSUE_TEMPLATE/*.yml"))
+    assert len(forms) == (3 if tracker == "github" else 0)
+    if forms:
+        config = forms.pop(0)
+        assert_valid("vendor.github-issue-config", config)
+        assert_valid("vendor.github-issue-forms", *forms)
+    assert len([*service.glob(".gitlab/issue_templates/*.md")]) == (2 if tracker == "gitlab" else 0)
