@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from model_service.monitoring.memory import recall
+from model_service.drift.counts import Counts
+from model_service.monitoring.memory import VersionMemory, recall
 from model_service.monitoring.report import report_page
 from model_service.monitoring.terminal_view import seen_versions
+from model_service.monitoring.windows import close_window, pending_counts
+from model_service.prediction_log.records import LoggedCounts
+from model_service.registry.profile import FeatureCounts
 from model_service.registry.registry import Registry
 from model_service.settings import read_settings
 from tests.debian import program
@@ -59,6 +63,27 @@ def test_every_change_is_remembered_with_its_hour_and_nothing_else(history: Hist
     assert abs(began - memory.windows[QUIET_HOURS - 1].start) < 1
 
 
+def test_a_row_belongs_to_one_window_though_its_minute_is_written_again(
+    history: History,
+) -> None:
+    """The counts of a minute grow after a window was closed in the middle of it."""
+    memory = VersionMemory("other", "1")
+    minute = 1_800_000_000 // 60 * 60
+    rows = []
+    for grown in (100, 250, 300):
+        whole = Counts(grown, 0, {"area": FeatureCounts([grown, 2 * grown], missing=grown)})
+        store = history.store
+        store.add_counts([LoggedCounts("other", "1", minute, "w", whole.encode())])
+        counts = pending_counts(store, memory, minute + 30)
+        rows.append((counts.rows, counts.features["area"]))
+        close_window(store, memory, counts, minute + 30)
+    assert rows == [
+        (100, FeatureCounts([100, 200], missing=100)),
+        (150, FeatureCounts([150, 300], missing=150)),
+        (50, FeatureCounts([50, 100], missing=50)),
+    ]
+
+
 def test_quality_is_measured_with_an_interval_once_the_truth_is_known(history: History) -> None:
     newest = {(p.metric, p.source): p for p in recall(history.store, MODEL, "1").newest_quality()}
     measured = newest["accuracy", "measured"]
@@ -85,9 +110,12 @@ def test_an_expected_change_raises_no_alarm(history: History, repository: Reposi
         "  - {feature: area, from: 2020-01-01, until: 2100-01-01, reason: larger flats}\n",
         encoding="utf-8",
     )
-    later = time.time() + 3600
-    history.write(rows_of(HOURS), later - 1800)
-    history.monitor.run(later)
+    told = len(history.told)
+    for hour in (1, 2):
+        later = time.time() + hour * 3600
+        history.write(rows_of(HOURS + hour), later - 1800)
+        history.monitor.run(later)
+    assert not [line for line in history.told[told:] if ": area drifts" in line]
     path.write_text(before, encoding="utf-8")
     memory = recall(history.store, MODEL, "1")
     assert "area" not in {alarm.feature for alarm in memory.open_alarms}
