@@ -26,9 +26,9 @@ class ProblemExample(msgspec.Struct, frozen=True):
 PROBLEM_EXAMPLES: dict[int, ProblemExample] = {
     400: ProblemExample(
         "BadRequest",
-        "The body is not JSON, or not a prediction request.",
+        "The body is not JSON, or not what this address takes.",
         "invalid-request",
-        "The body is not a prediction request",
+        "The body is not what this address takes",
         'The body has no "rows": send {"rows": [{…}]}.',
         (
             {

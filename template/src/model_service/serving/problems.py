@@ -32,7 +32,7 @@ PROBLEMS: dict[str, Kind] = {
         400, "The body is not JSON", "Send UTF-8 JSON. NaN and Infinity are not JSON: send null."
     ),
     "invalid-request": Kind(
-        400, "The body is not a prediction request", 'Send {"rows": [{feature: value, …}]}.'
+        400, "The body is not what this address takes", 'Send {"rows": [{feature: value, …}]}.'
     ),
     "key-required": Kind(
         401,
