@@ -260,8 +260,8 @@ DEFECTS = [
         "SRV-2",
         "every version is the champion",
         "serving/loaded_models.py",
-        "self._doors.get((model, wanted))",
-        "self._doors.get((model, wanted)) and self._doors.get((model, None))",
+        "        return resolved\n",
+        "        return self._doors.get((model, None), resolved)\n",
     ),
     Defect(
         "SRV-3",
