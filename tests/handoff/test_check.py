@@ -120,6 +120,21 @@ def test_a_signature_counts_until_the_bytes_change(repository: Repository) -> No
     assert (shown.state, shown.team) == ("stale", "product")
 
 
+def test_a_signature_of_tomorrow_does_not_count(repository: Repository) -> None:
+    (item,) = items_of(["OWN-3"])
+    sign(repository, item, "product", "Pat", "", TODAY + dt.timedelta(days=1))
+    assert results(repository, "OWN-3")["OWN-3"].state == "stale"
+
+
+def test_a_copied_sign_off_is_not_that_of_another_team(repository: Repository) -> None:
+    (item,) = items_of(["OBS-6"])
+    sign(repository, item, "devops", "Dee", "", TODAY)
+    folder = repository.root / "handoff/signoff"
+    (folder / "product.yaml").write_bytes((folder / "devops.yaml").read_bytes())
+    with pytest.raises(SignatureError, match="signatures of devops"):
+        read_sign_off(repository, "product")
+
+
 def test_a_signature_is_bound_to_one_key_of_a_file(repository: Repository) -> None:
     (item,) = items_of(["OBS-6"])
     sign(repository, item, "devops", "Dee", "", TODAY)

@@ -458,6 +458,15 @@ def test_an_unknown_field_is_treated_as_the_contract_says(rule: Any, name: str) 
         assert read.values == [(1.0,), (2.0,)]
 
 
+@pytest.mark.parametrize("rule", ["reject", "ignore"])
+def test_a_thousand_unknown_fields_are_not_all_named(rule: Any) -> None:
+    contract = contract_of(Feature(name="f", type="number"), unknown_fields=rule)
+    row = {"f": 1, **{f"x{number}": 1 for number in range(1000)}}
+    read, _ = RowReader(contract).read_body(body_of(row))
+    found = read.faults[0] if rule == "reject" else read.warnings[0]
+    assert len(found) == 20
+
+
 def test_every_fault_of_a_row_is_named_at_once() -> None:
     contract = contract_of(
         Feature(name="a", type="number"),

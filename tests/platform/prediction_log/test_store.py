@@ -212,6 +212,20 @@ def test_the_oldest_rows_go_when_there_is_no_more_room(store: PredictionStore) -
     assert min(left) == 1000.0 + deleted
 
 
+def test_truth_of_predictions_that_nobody_knows_costs_no_prediction_its_place(
+    store: PredictionStore,
+) -> None:
+    store.append([logged(n) for n in range(200)])
+    flood = [truth(f"made-up-{n}", value="x" * 2000) for n in range(2000)]
+    store.add_ground_truth([truth("p-1"), *flood])
+
+    assert store.purge(0.0, 2.0) == 0
+
+    assert len(list(store.rows("churn", None, *ALWAYS))) == 200
+    assert store.truth_of("p-1") == "leaves"
+    assert store.truth_of("made-up-1") is None
+
+
 def _append_batches(places: list[str], root: Path, worker: int, together: Barrier) -> None:
     for place in places:
         store = open_store(place, root)

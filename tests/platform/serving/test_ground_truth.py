@@ -114,6 +114,7 @@ def test_truth_is_told_by_the_features_that_identify_a_row_and_a_time(
         ({"prediction_id": "x-1", "value": 1, "tome": 3}, "'tome' is no field"),
         ({"prediction_id": "x-1", "model": "nothing", "value": 1}, "no such model"),
         ({"prediction_id": "x-1", "model": "sums", "value": True}, "a number"),
+        ({"prediction_id": "x-1", "model": "sums", "value": 10**400}, "a number"),
         ({"prediction_id": "x-1", "value": 1, "at": "2001-01-01"}, "with its offset"),
         ({"model": "people", "key": {"age": 3}, "value": "stays"}, "made of customer"),
         ({"model": "people", "key": {"customer": "x"}, "value": "stays"}, "whole number"),

@@ -39,6 +39,9 @@ def new(
     say(f"{state(True)} models/{name} is there:")
     for path in started:
         say(f"    {literal(path.relative_to(repository.root))}")
+    if data is not None:
+        say(f"  A copy of your data is in data/, for {name}'s train.py: git would keep it as well.")
+        say("  Does it belong there? If not, add a line to .gitignore.")
     say("\nNext:")
     say(f"  1. Read and correct [bold]models/{name}/contract.yaml[/].")
     if data is None:

@@ -36,6 +36,8 @@ Columns = dict[str, NDArray[Any]]
 datetime64[us] in UTC (missing is NaT), and float64 of shape (rows, length) for a vector."""
 
 LONGEST_ENTITY = 256
+MOST_UNKNOWN_FIELDS = 20
+"""Of a row, that are named; more of them are treated alike and not named."""
 _BODY_FIELDS = ("rows", "entity")
 
 
@@ -169,9 +171,13 @@ class RowReader:
     def _check_names(
         self, row: Mapping[Any, object], warnings: list[RowWarning], faults: list[Fault]
     ) -> None:
+        unknown = 0
         for name in row:
             if name in self._names:
                 continue
+            unknown += 1
+            if unknown > MOST_UNKNOWN_FIELDS:  # a sentence for each of a million costs a gigabyte
+                break
             shown = str(name)[:80]
             if self.contract.unknown_fields == "reject":
                 message = f"{shown!r} is not a feature of this model; leave it out."

@@ -148,7 +148,10 @@ def make_plan(
     """
     launch = settings.launch_date
     if launch is None:
-        raise PlanError("service.yaml has no launch_date: when will others depend on it?")
+        raise PlanError(
+            "service.yaml has no launch_date. Write the day others start to depend on it, such as "
+            "launch_date: 2027-03-01."
+        )
     if launch <= today:
         raise PlanError(f"launch_date in service.yaml is {launch}, and today is {today}.")
     calendar = Calendar(holidays)

@@ -82,9 +82,10 @@ class Report(msgspec.Struct, frozen=True):
         """How it stands, in one sentence."""
         unmet = sum(result.required and result.is_open for result in self.results)
         left = sum(result.required and result.state == "skipped" for result in self.results)
-        words = [
-            f"{unmet} required now and not met" if unmet else "all that is required now is met"
-        ]
+        still = sum(result.is_open for result in self.results) - unmet
+        words = [f"{unmet} required now and not met" if unmet else "nothing that is due is open"]
+        if still:
+            words.append(f"{still} open and not due yet")
         if left:
             words.append(f"{left} required now and not tried")
         if self.launch_date is None:

@@ -59,9 +59,12 @@ def read_sign_off(repository: Repository, team: Team) -> SignOff:
     if not path.is_file():
         return SignOff(team)
     try:
-        return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), SignOff)
+        found = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), SignOff)
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise SignatureError(f"{path} is not understood: {error}") from None
+    if found.team != team:
+        raise SignatureError(f"{path} holds the signatures of {found.team}, not of {team}.")
+    return found
 
 
 def digest_of_signed(repository: Repository, item: Item) -> str:
@@ -145,6 +148,8 @@ def check_signatures(repository: Repository, item: Item, today: dt.date) -> str:
         if signed.sha256 != digest:
             what = " and ".join(item.signs)
             raise StaleError(f"{who} signed other bytes of {what} on {signed.on}", team)
+        if signed.on > today:
+            raise StaleError(f"{who} signed on {signed.on}, which is still to come", team)
         if item.days is not None and (today - signed.on).days > item.days:
             line = f"{who} signed on {signed.on}, more than {item.days} days ago"
             raise StaleError(line, team)

@@ -148,9 +148,13 @@ def _checked(output: Output, value: object) -> Any:
 
 
 def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    try:
+        number = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:  # JSON may hold an integer of any size
+        number = math.inf
+    if isinstance(value, bool) or not math.isfinite(number):
         raise TruthError(f"A value of {name} is a number.")
-    return float(value)
+    return number
 
 
 def _moment(stated: object, now: float) -> float:

@@ -222,6 +222,8 @@ class PredictionStore:
             if answers < before:
                 self._erase(model, before)
         self._forget(min([before, *(answers_before or {}).values()]), before)
+        if self._database.bytes_used() > megabytes * 1e6:
+            self._forget_unmatched()
         while self._database.bytes_used() > megabytes * 1e6:
             cut = self._end_of_the_oldest_tenth()
             if cut is None:
@@ -307,6 +309,16 @@ class PredictionStore:
             run("DELETE FROM counts WHERE window_start < ?", (counts_before,))
             run("DELETE FROM ground_truth WHERE received_at < ?", (truths_before,))
             run("DELETE FROM waiting_truth WHERE received_at < ?", (truths_before,))
+
+    def _forget_unmatched(self) -> None:
+        """Delete ground truth of predictions that nobody knows: it must not cost those that are."""
+        with self._database.transaction() as run:
+            run(
+                """DELETE FROM ground_truth WHERE NOT EXISTS (SELECT 1 FROM predictions p
+                WHERE p.prediction_id = ground_truth.prediction_id)""",
+                (),
+            )
+            run("DELETE FROM waiting_truth", ())
 
     def _end_of_the_oldest_tenth(self) -> float | None:
         """Return the time before which a tenth of what is kept lies; None if nothing is."""

@@ -194,6 +194,7 @@ def inside(folder: Path, name: str) -> Path:
     """
     pure = PurePosixPath(name)
     path = folder / pure
-    if pure.is_absolute() or ".." in pure.parts or path.is_symlink() or not name:
+    leads_out = path.is_symlink() or not path.resolve().is_relative_to(folder.resolve())
+    if pure.is_absolute() or ".." in pure.parts or leads_out or not name:
         raise VersionError("invalid_manifest", f"The manifest names {name!r}, outside {folder}.")
     return path

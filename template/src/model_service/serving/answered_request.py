@@ -10,6 +10,8 @@ from model_service.contract.rows import ReadRows
 from model_service.registry.loaded_version import LoadedVersion
 from model_service.serving.row_answers import RowAnswer, RowRefused
 
+BYTES_A_FAULT = 300
+
 
 class AnsweredRequest(msgspec.Struct, gc=False):
     """A request whose rows were read, and what became of them.
@@ -34,4 +36,5 @@ class AnsweredRequest(msgspec.Struct, gc=False):
     @property
     def size(self) -> int:
         """About how many bytes wait with it."""
-        return self.body_bytes or len(self.sent)
+        faults = sum(len(found) for found in self.read.faults.values())
+        return (self.body_bytes or len(self.sent)) + BYTES_A_FAULT * faults

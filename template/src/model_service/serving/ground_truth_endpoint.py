@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import msgspec
@@ -15,7 +16,7 @@ from starlette.responses import Response
 from model_service.contract.contract import Contract
 from model_service.contract.openapi_ground_truth import RESULTS
 from model_service.hooks import Hooks
-from model_service.model_settings import read_model_settings
+from model_service.model_settings import ModelSettingsError, read_model_settings
 from model_service.prediction_log.ground_truth import KeptTruth, TruthReader, keep
 from model_service.prediction_log.pseudonyms import Pseudonyms, read_pseudonyms
 from model_service.prediction_log.store import StoreError, open_store
@@ -24,6 +25,8 @@ from model_service.serving.problems import ProblemError, RequestFault
 from model_service.serving.request_body import read_body, read_head
 from model_service.settings import Settings
 
+MOST_WAITING = 20
+"""Requests of ground truth at once; more are told to come again."""
 _RETRY = ((b"retry-after", b"5"),)
 
 
@@ -47,6 +50,8 @@ class GroundTruthEndpoint:
         self._contracts = contracts
         self._on_kept = partial(hooks.offer, "on_ground_truth")
         self._store = open_store(place, repository.root) if place else None
+        self._thread = ThreadPoolExecutor(1, "ground truth")
+        self._waiting = 0
         self._made_for: list[Contract] = []
         self._reader = TruthReader({}, {}, Pseudonyms(None))
 
@@ -55,7 +60,7 @@ class GroundTruthEndpoint:
         limits = self._settings.limits
         head = read_head(request.scope["headers"])
         body = await read_body(request.receive, head, limits.body_bytes, limits.seconds_per_request)
-        kept = await asyncio.to_thread(self._keep, _entries(body, limits.rows_per_request))
+        kept = await self._kept(_entries(body, limits.rows_per_request))
         counted: Counter[str] = Counter(one.result for one in kept)
         if counted["refused"] == len(kept):
             faults = [
@@ -66,8 +71,21 @@ class GroundTruthEndpoint:
         answer = {**{result: counted[result] for result in RESULTS}, "truths": kept}
         return Response(msgspec.json.encode(answer), media_type="application/json")
 
+    async def _kept(self, entries: list[object]) -> list[KeptTruth]:
+        """Keep entries in a thread of their own: a slow log must not hold up what others do."""
+        if self._waiting >= MOST_WAITING:
+            detail = "Too much ground truth waits for the prediction log. Send it again."
+            raise ProblemError("log-unavailable", detail, headers=_RETRY)
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, self._keep, entries)
+        finally:
+            self._waiting -= 1
+
     def close(self) -> None:
         """Close the prediction log."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
         if self._store is not None:
             self._store.close()
 
@@ -79,22 +97,27 @@ class GroundTruthEndpoint:
         try:
             return keep(self._store, self._reader_now(), entries, time.time(), self._on_kept)
         except StoreError:
-            detail = "The prediction log cannot be reached, and nothing was kept. Send it again."
+            detail = (
+                "The prediction log cannot be reached. Send all of it again: nothing counts twice."
+            )
             raise ProblemError("log-unavailable", detail, headers=_RETRY) from None
 
     def _reader_now(self) -> TruthReader:
         """Return the reader of the models that answer now; it is made once for the same ones."""
         contracts = self._contracts()
         if self._made_for != contracts:
-            keys = {
-                one.name: read_model_settings(self._repository, one.name).ground_truth.key
-                for one in contracts
-            }
+            keys = {one.name: self._key_of(one.name) for one in contracts}
             salt = self._settings.prediction_log.salt
             pseudonyms = read_pseudonyms(salt, self._place, self._repository.root)
             self._reader = TruthReader({one.name: one for one in contracts}, keys, pseudonyms)
             self._made_for = contracts
         return self._reader
+
+    def _key_of(self, model: str) -> tuple[str, ...]:
+        try:
+            return read_model_settings(self._repository, model).ground_truth.key
+        except ModelSettingsError:  # the recorder says so; truth by prediction id needs no key
+            return ()
 
 
 def _entries(body: bytes, most: int) -> list[object]:

@@ -81,7 +81,10 @@ class MinuteCounts:
                 version = loaded.version.removesuffix(DRILL)
                 profile = read_profile(self._registry / loaded.model / version)
                 found.append(Counter(loaded.contract, profile))
-            except (ProfileMismatchError, OSError) as error:
+            except ProfileMismatchError as error:
+                self._tell(str(error))
+            except OSError as error:  # it may be read again
+                del self._counters[loaded]
                 self._tell(str(error))
         return found
 

@@ -35,6 +35,8 @@ SECONDS_BETWEEN_WRITES = 0.5
 LONGEST_BACK_OFF = 30.0
 MOST_BYTES = 128 * 1024 * 1024
 """Of the bodies that wait, beside the limit of rows."""
+ROWS_AN_EVENT = 50
+"""Of the hook on_prediction, whose queue is bounded by events."""
 ROWS_A_BATCH = 1_000
 ROWS_A_BREATH = 50
 """Rows that are made ready at once; then the event loop gets its turn."""
@@ -158,7 +160,9 @@ class PredictionRecorder:
         """Write the batch; what is written is forgotten at once, so that nothing counts twice."""
         if self._unwritten:
             self.written += self._append_to_store(self._unwritten)
-            self._hooks.offer("on_prediction", self._unwritten)
+            for first in range(0, len(self._unwritten), ROWS_AN_EVENT):
+                event = self._unwritten[first : first + ROWS_AN_EVENT]
+                self._hooks.offer("on_prediction", event)
             self._unwritten = []
         if self._unwritten_counts and self._store is not None:
             self._store.add_counts(self._unwritten_counts)

@@ -65,7 +65,10 @@ class Retention:
         for model in store.models():
             try:
                 plan = read_model_settings(self._repository, model).ground_truth
-            except ModelSettingsError:
+            except ModelSettingsError as error:
+                # Nobody knows how late truth may come, so no answer is deleted for its age.
+                self._tell(str(error))
+                answers_before[model] = 0.0
                 continue
             if plan.expected:
                 answers_before[model] = now - plan.within_days * SECONDS_A_DAY
