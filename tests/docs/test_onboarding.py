@@ -8,10 +8,12 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from model_service.prediction_log.store import open_store
 from model_service.registry.traffic import read_traffic
 from model_service.repository import Repository
 from model_service.serving.stub_callers import callers_file, read_callers
@@ -72,6 +74,8 @@ class Reader:
 
     def type(self, command: str) -> None:
         typed = command.replace(EXAMPLE_ID, self.prediction_id)
+        if typed != command:
+            self._wait_for_the_log()
         if self.server is not None:
             typed = typed.replace("http://127.0.0.1:8080", self.server.url)
         ran = subprocess.run(
@@ -87,6 +91,14 @@ class Reader:
         self.told[command] = ran.stdout
         allowed = (0, 1) if "contract diff" in command else (0,)
         assert ran.returncode in allowed, f"$ {command}\n{ran.stdout[-4000:]}"
+
+    def _wait_for_the_log(self) -> None:
+        """Return once the answer that is asked for is written, which takes half a second."""
+        log = open_store("prediction_log", self.folder)
+        deadline = time.monotonic() + 60
+        while log.find(self.prediction_id) is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        log.close()
 
 
 @pytest.fixture

@@ -125,7 +125,7 @@ def test_the_example_models_are_not_brought_back(history: Template, service: Pat
 
 def test_an_answer_can_be_changed_while_updating(history: Template, service: Path) -> None:
     assert history.update(service, ci="gitlab") == []
-    assert not (service / ".github").exists()
+    assert not (service / ".github/workflows").exists()
     assert (service / ".gitlab-ci.yml").is_file()
     assert (service / "models/penguin_mass/contract.yaml").is_file()
 

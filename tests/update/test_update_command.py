@@ -119,7 +119,7 @@ def test_update_deletes_no_edited_file_unless_it_is_told_to(service: Path) -> No
 def test_update_deletes_what_nobody_edited_without_a_question(service: Path) -> None:
     ran = command(service, "update", "--data", "ci=gitlab")
     assert ran.returncode == 0, ran.stderr
-    assert not (service / ".github").exists()
+    assert not (service / ".github/workflows").exists()
 
 
 def test_update_to_a_version_that_does_not_exist_says_so(service: Path) -> None:

@@ -66,7 +66,8 @@ def load(folder: Path, rows_limit: int = 10_000) -> stub_service.StubVersion:
     return stub_service.load_stub(folder, rows_limit)
 
 
-version_source.load_version = load  # type: ignore[assignment, attr-defined]
+if __name__ in ("__main__", "__mp_main__"):
+    version_source.load_version = load  # type: ignore[assignment, attr-defined]
 
 
 def write_reference(folder: Path) -> None:

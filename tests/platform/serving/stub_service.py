@@ -116,8 +116,10 @@ def make_repository(root: Path, *, broken: bool = False) -> Repository:
     return Repository(root)
 
 
-# At the top, since worker processes import this module too and do not run what is below.
-version_source.load_version = load_stub  # type: ignore[assignment, attr-defined]
+# Worker processes import this module too and do not run what is below; tests that import it are
+# not the service, and must not be changed.
+if __name__ in ("__main__", "__mp_main__"):
+    version_source.load_version = load_stub  # type: ignore[assignment, attr-defined]
 
 if __name__ == "__main__":
     given: dict[str, Any] = msgspec.json.decode(sys.argv[2])

@@ -55,7 +55,7 @@ def bins_of(measure: Measure, cells: Sequence[Any], *, sensitive: bool = False) 
     known = numbers[np.isfinite(numbers)]
     if not known.size:
         return bins
-    ends = (None, None) if sensitive else (float(known.min()), float(known.max()))
+    ends = (None, None) if sensitive else (float(np.min(known)), float(np.max(known)))
     edges = tuple(_edges(known).tolist())
     # Beyond m of N ordered values falls a share of Beta(m, N + 1 - m); `rule` adds the first of m.
     alone = 0 if sensitive else max(0, sum(int((known == end).sum() == 1) for end in ends) - 1)

@@ -185,7 +185,7 @@ def _faults(feature: Feature, cells: Sequence[Any]) -> list[Fault]:
 def _faults_of_numbers(feature: Feature, known: Sequence[Any]) -> list[Fault]:
     numbers = np.array(known, dtype=np.float64)
     deviation = float(numbers.std(axis=0).mean()) or 1.0
-    far = float(numbers.max() + 10 * deviation)
+    far = float(np.max(numbers) + 10 * deviation)
     whole = feature.type == "integer"
 
     def changed(change: Callable[[float, float], float]) -> Hit:
