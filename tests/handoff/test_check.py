@@ -169,6 +169,41 @@ def test_the_author_does_not_sign_for_others(repository: Repository) -> None:
     assert results(repository, "OWN-3")["OWN-3"].state == "fail"
 
 
+def test_addresses_are_compared_whatever_their_case(repository: Repository) -> None:
+    (item,) = items_of(["OWN-3"])
+    git(repository.root, "config", "user.email", "Tester@Example.Invalid")
+    with pytest.raises(SignatureError, match="author of the last change"):
+        sign(repository, item, "product", "Tester", "", TODAY)
+
+
+def test_without_an_address_nobody_signs_for_another_team(repository: Repository) -> None:
+    """Git knows none: it could be the author who signs."""
+    (item,) = items_of(["OWN-3"])
+    git(repository.root, "config", "user.email", "")
+    with pytest.raises(SignatureError, match=r"git config user\.email"):
+        sign(repository, item, "product", "Pat", "", TODAY)
+    git(repository.root, "config", "user.email", "pat@example.invalid")
+    sign(repository, item, "product", "Pat", "", TODAY)
+    path = repository.root / "handoff/signoff/product.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("pat@example.invalid", "''"))
+    shown = results(repository, "OWN-3")["OWN-3"]
+    assert (shown.state, shown.team) == ("fail", "product")
+    assert "without an address" in shown.line
+
+
+def test_whoever_signs_sees_for_whom_and_for_which_bytes(repository: Repository) -> None:
+    code, told, error = service.command(repository.root, "handoff", "sign", "product", "OWN-3")
+    assert code == 0, error
+    sha256 = read_sign_off(repository, "product").signatures["OWN-3"].sha256
+    assert "<pat@example.invalid> signed OWN-3 for Product" in told
+    assert f"handoff/kick-off.md, sha256 {sha256[:12]}" in told
+    assert "not committed" not in told
+    (repository.root / "handoff/kick-off.md").write_text("# Another\n", encoding="utf-8")
+    code, told, error = service.command(repository.root, "handoff", "sign", "product", "OWN-3")
+    assert code == 0, error
+    assert "handoff/kick-off.md is not committed as it is signed" in told
+
+
 def test_a_waiver_holds_until_its_day_and_no_longer(repository: Repository) -> None:
     waive(repository)
     shown = results(repository, "OWN-3")["OWN-3"]

@@ -76,6 +76,8 @@ def test_a_drill_ends_only_when_it_is_solved_by_the_runbook(repository: Reposito
     begin(repository, "corrupt-artefact", BEGAN)
     with pytest.raises(DrillError, match="not solved yet"):
         end(repository, "Bob", "bob@example.invalid", "VersionFailed", BEGAN)
+    with pytest.raises(DrillError, match=r"git config user\.email"):
+        end(repository, "Bob", "", "VersionFailed", BEGAN)
     with pytest.raises(DrillError, match="no section 'Nowhere'"):
         end(repository, "Bob", "bob@example.invalid", "Nowhere", BEGAN)
     with pytest.raises(DrillError, match="under way"):
@@ -94,7 +96,7 @@ def test_it_counts_if_somebody_else_did_it_within_90_days(repository: Repository
     record += "email: %s, section: RecordsDropped}\n"
     path = repository.root / "handoff/drills.yaml"
     assert state(repository, TODAY)[0] == "fail"
-    path.write_text(record % (TODAY, "tester@example.invalid"), encoding="utf-8")
+    path.write_text(record % (TODAY, "Tester@Example.invalid"), encoding="utf-8")
     found, line = state(repository, TODAY)
     assert found == "fail"
     assert "nobody but tester@example.invalid" in line

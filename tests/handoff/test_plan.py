@@ -102,15 +102,34 @@ def test_without_a_day_of_launch_there_is_no_plan() -> None:
         plan_for(dt.date(2026, 8, 31))
 
 
-def test_people_and_links_survive_a_new_plan(tmp_path: Path) -> None:
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
     root = tmp_path / "acme"
     root.mkdir()
     stated = "name: acme\nowners: ['@ann', '@bob']\nlaunch_date: 2026-12-16\n"
     (root / "service.yaml").write_text(stated, encoding="utf-8")
-    repository = Repository(root)
+    return Repository(root)
+
+
+def test_a_plan_can_be_read_in_a_small_terminal(repository: Repository) -> None:
+    told = command(repository, "handoff", "plan", "--today", str(TODAY), columns=80).stdout
+    lines = [line.rstrip() for line in told.splitlines()]
+    assert max(map(len, lines[: lines.index("", 3)])) <= 80
+    # No id of an item, no day and no word of a title is torn apart or cut off.
+    words = set(re.split(r"[\s,]+", told))
+    for ticket in plan_for().tickets:
+        assert {
+            str(ticket.due),
+            *ticket.done_when,
+            *ticket.title.replace(",", " ").split(),
+        } <= words
+    assert len(lines) < 16 * 4
+
+
+def test_people_and_links_survive_a_new_plan(repository: Repository) -> None:
     planned = ["handoff", "plan", "--today", str(TODAY), "--holidays", "2026-12-02"]
     assert command(repository, *planned).returncode == 0
-    file = root / "handoff/plan.yaml"
+    file = repository.root / "handoff/plan.yaml"
     kept = file.read_text(encoding="utf-8").replace("link: ''", "link: https://t/1", 1)
     kept = kept.replace("person: ''", "person: Kim", 1)
     file.write_text(kept, encoding="utf-8")

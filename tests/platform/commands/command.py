@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from model_service.repository import Repository
 
 
-def command(repository: Repository, *arguments: str) -> subprocess.CompletedProcess[str]:
+def command(
+    repository: Repository, *arguments: str, columns: int = 200
+) -> subprocess.CompletedProcess[str]:
     """Run the command on `repository`, and return how it ended and what it printed."""
     return subprocess.run(
         [sys.executable, "-m", "model_service", "--repository", str(repository.root), *arguments],
-        env={**os.environ, "COLUMNS": "200", "PYTHONPATH": str(ROOT / "template/src")},
+        env={**os.environ, "COLUMNS": str(columns), "PYTHONPATH": str(ROOT / "template/src")},
         capture_output=True,
         text=True,
         check=False,

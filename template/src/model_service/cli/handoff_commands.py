@@ -20,11 +20,13 @@ from model_service.cli.terminal import (
     say,
     say_plainly,
     say_table,
+    state,
 )
 from model_service.handoff.items import TEAM_NAMES
 
 if TYPE_CHECKING:
     from model_service.handoff.items import Item
+    from model_service.handoff.plan import Ticket
     from model_service.handoff.report import Report
     from model_service.repository import Repository
 
@@ -103,7 +105,7 @@ def sign(
     """Sign items for a team: the signature counts until the bytes that it is for change."""
     from model_service.handoff.check import today_of
     from model_service.handoff.items import items_of
-    from model_service.handoff.signature import SignatureError, git, path_of
+    from model_service.handoff.signature import SignatureError, git, path_of, uncommitted
     from model_service.handoff.signature import sign as write_signature
 
     repository: Repository = context.obj
@@ -114,8 +116,17 @@ def sign(
     if not who:
         raise SignatureError("Who signs? Say it with --by, or set user.name in git.")
     for item in items_of(ids):
-        write_signature(repository, item, signing, who, note, today_of(today))
-        say(f"{literal(who)} signed [bold]{item.id}[/] for {TEAM_NAMES[signing]}: {item.title}")
+        signed = write_signature(repository, item, signing, who, note, today_of(today))
+        address = literal(f" <{signed.email}>" if signed.email else "")
+        say(f"{literal(who)}{address} signed [bold]{item.id}[/] for {TEAM_NAMES[signing]}:")
+        say(f"  {item.title}")
+        say(f"  {literal(' and '.join(item.signs))}, sha256 {signed.sha256[:12]}")
+        if changed := uncommitted(repository, item):
+            more = f" (and {len(changed) - 1} more)" if changed[1:] else ""
+            say(
+                f"  {state(None)} {literal(changed[0])}{more} is not committed as it is signed: "
+                "commit exactly these bytes, or the signature is for others"
+            )
     file = path_of(repository, signing).relative_to(repository.root)
     say(f"Commit {file}; {command_line(f'handoff check {ids[0]}')} shows that it counts.")
 
@@ -167,15 +178,13 @@ def plan(
     made = remake(settings.launch_date)
     planning.write_plan(file, made)
     say_table(
-        ("due", "", "ticket", "owner", "after", "done when"),
+        ("due", "", "after", "ticket, whose it is, and when it is done"),
         [
             (
                 str(ticket.due),
                 str(ticket.id),
-                literal(ticket.title),
-                literal(ticket.person) or TEAM_NAMES[ticket.team],
-                ", ".join(map(str, ticket.blocked_by)),
-                ", ".join(ticket.done_when),
+                " ".join(map(str, ticket.blocked_by)),
+                f"{literal(ticket.title)}\n[dim]{_whose_and_until(ticket)}[/]",
             )
             for ticket in made.tickets
         ],
@@ -190,6 +199,11 @@ def plan(
         day = planning.possible_launch(made, remake)
         say(f"With these lead times everything fits for a launch on [bold]{day}[/] or later.")
         raise SystemExit(NOT_IN_ORDER)
+
+
+def _whose_and_until(ticket: Ticket) -> str:
+    who = literal(ticket.person) or TEAM_NAMES[ticket.team]
+    return f"{who}{': ' if ticket.done_when else ''}{', '.join(ticket.done_when)}"
 
 
 def tickets(

@@ -88,11 +88,17 @@ def end(
     """Ask the copy whether it is well again, and keep who solved it.
 
     Raises:
-        DrillError: no drill is under way, the copy is not well, or the runbook has no such section.
+        DrillError: no drill is under way, the copy is not well, whoever solved it has no address,
+            or the runbook has no such section.
     """
     folder = drill_folder(repository)
     if not _begun_file(folder).is_file():
         raise DrillError("No drill is under way: `handoff drill` begins one.")
+    if not email:
+        raise DrillError(
+            "git does not know your address, so nobody can tell whether you built the models: "
+            "git config user.email you@example.com"
+        )
     if section not in runbook_sections(repository):
         known = ", ".join(runbook_sections(repository))
         raise DrillError(f"docs/runbook.md has no section {section!r}. Sections: {known}.")

@@ -28,7 +28,8 @@ class SignatureError(Exception):
 
 
 class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who signed what on which day; `email` is git's, as far as it is known."""
+    """Who signed what on which day; `email` is git's, without which nobody signs for another team
+    than data science: it could be the author."""
 
     by: str
     on: dt.date
@@ -73,23 +74,40 @@ def digest_of_signed(repository: Repository, item: Item) -> str:
     Raises:
         SignatureError: there is nothing to sign yet.
     """
-    lines = [line for pattern in item.signs for line in _digests(repository.root, pattern)]
+    root = repository.root
+    lines = [_digest(root, *each) for pattern in item.signs for each in _signed(root, pattern)]
     if not lines:
         raise SignatureError(f"nothing to sign for {item.id}: no {' or '.join(item.signs)}")
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
-def _digests(root: Path, pattern: str) -> Iterator[str]:
+def uncommitted(repository: Repository, item: Item) -> list[str]:
+    """Return the files that a signature is bound to and that git has otherwise, or not at all."""
+    root = repository.root
+    names = {_name(root, path) for pattern in item.signs for path, _ in _signed(root, pattern)}
+    changed = git(root, "status", "--porcelain", "--untracked-files=all", "--", *sorted(names))
+    return [line.split(maxsplit=1)[1].strip('"') for line in changed.splitlines()]
+
+
+def _signed(root: Path, pattern: str) -> Iterator[tuple[Path, str]]:
+    """Find the files of one pattern, and the key of them that is signed ("" for all)."""
     glob, _, key = pattern.partition("#")
     found = root.glob(glob) if not glob.endswith("/") else (root / glob).rglob("*")
-    for path in sorted(path for path in found if path.is_file()):
-        if key:
-            stated = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-            part = msgspec.json.encode(_plain(stated.get(key)), order="sorted")
-            digest = hashlib.sha256(part).hexdigest()
-        else:
-            digest = sha256_of(path)
-        yield f"{path.relative_to(root).as_posix()}#{key} {digest}"
+    return ((path, key) for path in sorted(found) if path.is_file())
+
+
+def _digest(root: Path, path: Path, key: str) -> str:
+    if key:
+        stated = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        part = msgspec.json.encode(_plain(stated.get(key)), order="sorted")
+        digest = hashlib.sha256(part).hexdigest()
+    else:
+        digest = sha256_of(path)
+    return f"{_name(root, path)}#{key} {digest}"
+
+
+def _name(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
 
 
 def _plain(value: object) -> object:
@@ -101,18 +119,23 @@ def _plain(value: object) -> object:
 
 def sign(
     repository: Repository, item: Item, team: Team, by: str, note: str, today: dt.date
-) -> None:
-    """Write a team's signature of an item.
+) -> Signature:
+    """Write a team's signature of an item, and return it.
 
     Raises:
         SignatureError: the team does not sign this item, there is nothing to sign, or the author
-            of the service would sign for another team.
+            of the service would sign for another team, or could.
     """
     if team not in item.signers:
         who = ", ".join(item.signers) or "nobody: a machine proves it"
         raise SignatureError(f"{item.id} is not signed by {team} but by {who}.")
     email = git(repository.root, "config", "user.email")
-    if team != "data-science" and email and email == author_of_the_work(repository.root):
+    if team != "data-science" and not email:
+        raise SignatureError(
+            f"git does not know your address, so nobody can tell whether the author of the service "
+            f"signs for {TEAM_NAMES[team]}: git config user.email you@example.com"
+        )
+    if team != "data-science" and is_author(repository.root, email):
         raise SignatureError(
             f"{email} is the author of the last change of this service, and signs {item.id} for "
             f"{TEAM_NAMES[team]}. Let somebody of {TEAM_NAMES[team]} run this command."
@@ -124,6 +147,7 @@ def sign(
     path.parent.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(msgspec.to_builtins(after, builtin_types=[dt.date]), sort_keys=True)
     write_atomically(path, (HEADER + text).encode())
+    return signed
 
 
 def check_signatures(repository: Repository, item: Item, today: dt.date) -> str:
@@ -137,7 +161,6 @@ def check_signatures(repository: Repository, item: Item, today: dt.date) -> str:
         digest = digest_of_signed(repository, item)
     except SignatureError as error:
         raise UnmetError(str(error)) from None
-    author = author_of_the_work(repository.root)
     words = []
     for team in item.signers:
         signed = read_sign_off(repository, team).signatures.get(item.id)
@@ -153,16 +176,19 @@ def check_signatures(repository: Repository, item: Item, today: dt.date) -> str:
         if item.days is not None and (today - signed.on).days > item.days:
             line = f"{who} signed on {signed.on}, more than {item.days} days ago"
             raise StaleError(line, team)
-        if team != "data-science" and author and signed.email == author:
-            line = f"{author} wrote the last change and signed for {TEAM_NAMES[team]}"
+        if team != "data-science" and not signed.email:
+            raise UnmetError(f"{who} signed without an address: it could be the author", team)
+        if team != "data-science" and is_author(repository.root, signed.email):
+            line = f"{signed.email} wrote the last change and signed for {TEAM_NAMES[team]}"
             raise UnmetError(line, team)
         words.append(f"{who} on {signed.on}")
     return "signed by " + ", ".join(words)
 
 
-def author_of_the_work(root: Path) -> str:
-    """Return the e-mail address of whoever made the last commit of the service itself."""
-    return git(root, "log", "-1", "--format=%ae", "--", ".", *NOT_THE_WORK)
+def is_author(root: Path, email: str) -> bool:
+    """Whether this is the address of whoever made the last commit of the service itself."""
+    author = git(root, "log", "-1", "--format=%ae", "--", ".", *NOT_THE_WORK)
+    return author.casefold() == email.casefold()
 
 
 def git(root: Path, *arguments: str) -> str:

@@ -69,11 +69,11 @@ def somebody_else_solved_a_fault(subject: Subject) -> str:
         drills = read_drills(subject.repository)
     except DrillError as error:
         raise UnmetError(str(error)) from None
-    commits = git(subject.root, "log", "--format=%ae", "--", "models").split()
+    commits = git(subject.root, "log", "--format=%ae", "--", "models").casefold().split()
     if not commits:
         raise UnmetError("git cannot tell who built the models: commit them")
     author = Counter(commits).most_common(1)[0][0]
-    others = [drill for drill in drills if drill.email and drill.email != author]
+    others = [drill for drill in drills if drill.email and drill.email.casefold() != author]
     if not others:
         raise UnmetError(f"nobody but {author} has solved a drill: {subject.command} handoff drill")
     last = others[-1]

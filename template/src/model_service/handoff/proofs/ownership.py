@@ -53,7 +53,8 @@ def two_maintainers(subject: Subject) -> str:
                 f"not {', '.join(maintainers) or 'nobody'}"
             )
         if subject.settings.level == "A":
-            authors = git(subject.root, "log", "--format=%ae", "--", f"models/{model}").split()
+            log = git(subject.root, "log", "--format=%ae", "--", f"models/{model}")
+            authors = log.casefold().split()
             if len(set(authors)) < 2:
                 raise UnmetError(f"models/{model}: all commits are by {authors[:1] or 'nobody'}")
         shown.append(f"{model}: {', '.join(maintainers)}")
