@@ -115,3 +115,36 @@ def test_a_change_that_was_expected_is_not_looked_at(world: World) -> None:
     assert not [
         f for f in examine(world.reference, [counts], LEVELS, ignored={"weight"}) if f.alarms
     ]
+
+
+def new_values(known: int, rows: int, new: int, times: int = 1) -> Finding:
+    """Hold windows, each with so many values that none of the reference has, against it."""
+    profile = FeatureProfile("number", FeatureCounts([known]), low=0.0, high=1.0)
+    nothing = FeatureProfile("none", FeatureCounts([]))
+    reference = ReferenceProfile(PROFILE_FORMAT, known, {"a": profile}, nothing)
+    window = Counts(rows, 0, {"a": FeatureCounts([rows - new], unseen=new)})
+    found = examine(reference, [window] * times, LEVELS)
+    return next(each for each in found if each.kind == "unseen")
+
+
+@pytest.mark.parametrize(("known", "rows"), [(344, 4), (344, 50), (10_000, 200), (10_000, 5_000)])
+def test_the_noise_limit_is_the_smallest_rise_that_alarms(known: int, rows: int) -> None:
+    found = [new_values(known, rows, new) for new in range(rows + 1)]
+    assert any(each.alarms for each in found)
+    assert [each.effect for each in found if each.alarms] == [
+        each.effect for each in found if each.effect >= each.noise_limit - 1e-9
+    ]
+
+
+def test_no_alarm_is_below_its_own_noise_limit(world: World) -> None:
+    assert new_values(10_000, 200, 2, times=2).alarms  # by two windows, each too little alone
+    seen = [new_values(10_000, 200, new, times) for new in range(20) for times in (1, 2, 3, 4)]
+    for name, (_, _, change) in CHANGES.items():
+        for rows in (4, 20, 100):
+            windows = [world.window(rows) for _ in range(3)]
+            for row in (row for window in windows[1:] for row in window):
+                row[CHANGES[name][0]] = change(row)
+            counted = [world.count(window) for window in windows]
+            seen += examine(world.reference, counted, LEVELS)
+    assert sum(each.alarms for each in seen) > 20
+    assert not [each for each in seen if each.alarms and each.effect < each.noise_limit - 1e-9]

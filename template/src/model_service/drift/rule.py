@@ -8,6 +8,7 @@ docs/benchmarks/monitoring.md.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Sequence
 from typing import Any, Literal
@@ -28,8 +29,10 @@ MATERIAL: dict[Kind, float] = {
     "out_of_range": 0.005,
 }
 """The smallest effect that may alarm: a PSI beyond its noise, a rise of a share of the rows."""
-MERGED_WINDOWS = (1, 4, 16)
+MERGED_WINDOWS = (1, 2, 4, 16)
 """A small lasting change shows in more windows together before it shows in one."""
+WINDOWS_OF_RATES = 2
+"""So many together are asked about rates alone, of which a few rows more decide."""
 LOOSE_WINDOWS = 3
 FEWEST_EXPECTED = 5
 WINDOW_ROWS = 500
@@ -111,45 +114,54 @@ def examine(
     for windows in MERGED_WINDOWS:
         if windows == 1 or len(history) >= windows:
             merged = merge(history[-windows:])
-            tests[windows] = _tests(reference, profiles, merged)
+            made = _tests(reference, profiles, merged)
+            if windows == WINDOWS_OF_RATES:
+                made = {key: test for key, test in made.items() if key[1] in RATES}
+            tests[windows] = made
     newest = tests[1]
-    alarms: dict[_Key, int] = {}
+    alarms: dict[_Key, tuple[int, float]] = {}
     for windows, made in tests.items():
-        for key in _rejected(made, levels.strict):
-            alarms.setdefault(key, windows)
+        for key, level in _rejected(made, levels.strict):
+            alarms.setdefault(key, (windows, level))
     suspects = [key for key, test in newest.items() if _is_loose(key, test, levels)]
     before = history[-LOOSE_WINDOWS:-1] if suspects else ()
     for made in [_tests(reference, profiles, each) for each in before]:
         for key in suspects:
             if _is_loose(key, made.get(key), levels):
-                alarms.setdefault(key, 1)
-    return [
-        _finding(
-            key,
-            tests[alarms.get(key, 1)].get(key, test),
-            len(newest),
-            alarms.get(key, 1),
-            levels,
-            alarms=key in alarms,
+                alarms.setdefault(key, (1, levels.loose_at(newest[key].shared)))
+    at_once = (1, levels.strict / max(len(newest), 1))
+    found = []
+    for key, test in newest.items():
+        windows, level = alarms.get(key, at_once)
+        shown = tests[windows].get(key, test)
+        limit = max(MATERIAL[key[1]], _noise_limit(shown, level))
+        found.append(
+            Finding(*key, shown.effect, limit, shown.p, key in alarms, windows, shown.rows)
         )
-        for key, test in newest.items()
-    ]
+    return found
 
 
 class _Test(msgspec.Struct):
-    """`spread` is by how much the noise of the reference widens that of the window: 1 + n/N."""
+    """`spread` is by how much the noise of the reference widens that of the window: 1 + n/N;
+    `known` are the rows of the reference, of which `was` had what a rate counts."""
 
     effect: float
     p: float
     rows: int
     spread: float
     freedom: int = 0
-    share: float = 0.0
+    was: float = 0.0
+    known: float = 0.0
 
     @property
     def noise(self) -> float:
         """What PSI has without any change: (bins - 1) * (1/n + 1/N)."""
         return self.freedom * self.spread / max(self.rows, 1)
+
+    @property
+    def shared(self) -> float:
+        """The part of its noise that it shares with other windows: that of the reference."""
+        return 1 - 1 / self.spread
 
 
 _Key = tuple[str, Kind]
@@ -262,8 +274,31 @@ def _rate(was: float, known: float, now: int, rows: int) -> _Test:
     spread = 1 + rows / known if known else 1.0
     effect = now / rows - share if rows else 0.0
     # Without a rise there is nothing to be found: the test is one-sided.
-    p = _beta_binomial_tail(now, rows, was + 1, max(known - was, 1.0)) if effect > 0 else 1.0
-    return _Test(effect, p, rows, spread, share=share)
+    p = _chance_of(now, rows, was, known) if effect > 0 else 1.0
+    return _Test(effect, p, rows, spread, was=was, known=known)
+
+
+def _chance_of(at_least: int, rows: int, was: float, known: float) -> float:
+    return _beta_binomial_tail(at_least, rows, was + 1, max(known - was, 1.0))
+
+
+@functools.lru_cache(maxsize=1024)
+def _smallest_count(rows: int, was: float, known: float, level: float) -> int:
+    """Return the smallest count that is significant at a level; more than `rows` if none is."""
+    too_few, enough = math.ceil(rows * (was + 1) / (known + 1)) - 1, rows + 1
+    step = 1
+    while too_few + step < enough:  # most often it is near to what is expected
+        if _chance_of(too_few + step, rows, was, known) <= level:
+            enough = too_few + step
+        else:
+            too_few, step = too_few + step, 2 * step
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        if _chance_of(middle, rows, was, known) <= level:
+            enough = middle
+        else:
+            too_few = middle
+    return enough
 
 
 def _beta_binomial_tail(at_least: int, rows: int, a: float, b: float) -> float:
@@ -282,43 +317,42 @@ def _beta_binomial_tail(at_least: int, rows: int, a: float, b: float) -> float:
         - math.lgamma(a)
         - math.lgamma(b)
     )
-    k = np.arange(first, rows, dtype=np.float64)
+    # Far beyond what is expected, whatever is added is nothing.
+    last = min(rows, first + 100 + int(20 * math.sqrt(rows * a * (a + b + rows)) / (a + b)))
+    k = np.arange(first, last, dtype=np.float64)
     ratios = (rows - k) / (k + 1) * (k + a) / (rows - k - 1 + b)
     return min(1.0, math.exp(log) * (1.0 + float(np.cumprod(ratios).sum())))
 
 
-def _rejected(tests: dict[_Key, _Test], level: float) -> list[_Key]:
-    """Return the material tests that Holm's procedure rejects at a level for all together."""
+def _rejected(tests: dict[_Key, _Test], level: float) -> list[tuple[_Key, float]]:
+    """Return the material tests that Holm's procedure rejects at a level for all together, each
+    with its own level."""
     found = []
     for place, (key, test) in enumerate(sorted(tests.items(), key=lambda item: item[1].p)):
-        if test.p > level / (len(tests) - place):
+        own = level / (len(tests) - place)
+        if test.p > own:
             break
         if test.effect >= MATERIAL[key[1]]:
-            found.append(key)
+            found.append((key, own))
     return found
 
 
 def _is_loose(key: _Key, test: _Test | None, levels: Levels) -> bool:
     if test is None or test.effect < MATERIAL[key[1]]:
         return False
-    shared = 1 - 1 / test.spread
-    return test.p <= levels.loose_at(shared)
-
-
-def _finding(
-    key: _Key, test: _Test, tests: int, windows: int, levels: Levels, *, alarms: bool
-) -> Finding:
-    limit = max(MATERIAL[key[1]], _noise_limit(test, levels.strict / tests))
-    return Finding(*key, test.effect, limit, test.p, alarms, windows, test.rows)
+    return test.p <= levels.loose_at(test.shared)
 
 
 def _noise_limit(test: _Test, level: float) -> float:
-    """Return the effect that is significant at a level, of a rate by an expansion of Poisson's."""
-    from scipy.special import chdtri, ndtri
+    """Return the effect that is significant at a level; of a distribution as nearly as PSI is
+    Pearson's chi-square, and never more than an effect that is significant."""
+    from scipy.special import chdtri
 
-    if not test.rows:
+    if not test.rows or not (test.freedom or test.known):
         return math.inf
     if test.freedom:
-        return float(chdtri(test.freedom, level)) * test.spread / test.rows - test.noise
-    z, expected = -float(ndtri(level)), test.rows * test.share + 1
-    return (z * math.sqrt(expected * test.spread) + z * z / 3 * test.spread) / test.rows
+        limit = float(chdtri(test.freedom, level)) * test.spread / test.rows - test.noise
+        return min(limit, test.effect) if test.p <= level else limit
+    return (
+        _smallest_count(test.rows, test.was, test.known, level) / test.rows - test.was / test.known
+    )
