@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import re
 import socket
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from model_service.repository import Repository
+from model_service.serving.app import set_aside_what_stays
 from model_service.serving.server import ServeError, serve
 from model_service.settings import Server, Settings
 from tests.platform.serving.server_process import ServerProcess, stub_server
@@ -157,6 +162,61 @@ def test_an_answer_is_one_write_and_a_head_has_no_body(running: ServerProcess) -
         assert connection.recv(65536).startswith(b"HTTP/1.1 100")
         connection.sendall(b"{}")
         assert connection.recv(65536).startswith(b"HTTP/1.1 400")
+
+
+def asked(a: int, version: str = "1.1", more: str = "") -> bytes:
+    body = msgspec.json.encode({"rows": [{"a": a, "b": 2, "how": "well"}]})
+    head = f"POST /v1/models/sums/predict HTTP/{version}\r\nHost: x\r\nContent-Length: {len(body)}"
+    return f"{head}\r\n{more}\r\n".encode() + body
+
+
+def all_received(connection: socket.socket) -> bytes:
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_requests_in_one_packet_are_answered_in_their_order(running: ServerProcess) -> None:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+        connection.sendall(asked(1) + asked(10) + asked(100, more="Connection: close\r\n"))
+        received = all_received(connection)
+    values = [float(value) for value in re.findall(rb'"value":([0-9.]+)', received)]
+    assert values == [3.0, 12.0, 102.0]
+    assert received.count(b"HTTP/1.1 200 OK\r\n") == 3
+    assert received.count(b"\r\ndate: ") == received.count(b"\r\nx-request-id: ") == 3
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [asked(1, more="Connection: close\r\n"), asked(1, version="1.0")],
+    ids=["close", "HTTP/1.0"],
+)
+def test_a_caller_who_wants_one_answer_sees_its_end(
+    running: ServerProcess, request_bytes: bytes
+) -> None:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+        connection.sendall(request_bytes)
+        received = all_received(connection)
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"connection: close\r\n" in received
+    assert b'"value":3.0' in received
+
+
+def test_what_is_loaded_is_set_aside_until_it_is_gone() -> None:
+    class Loaded:
+        itself: Loaded
+
+    loaded = Loaded()
+    loaded.itself, alive = loaded, weakref.ref(loaded)
+    before = gc.get_threshold()
+    try:
+        set_aside_what_stays()
+        del loaded
+        gc.collect()
+        assert alive() is not None  # the collector did not look at it
+        set_aside_what_stays()
+        assert alive() is None
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
 
 
 def test_the_objectives_are_exported_for_the_alert_rules(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from functools import lru_cache
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,33 @@ ROWS_A_STATEMENT = 100
 service would spend more time on that than on writing."""
 
 
-def _insert(rows: int) -> str:
-    values = f"({', '.join('?' * len(PREDICTION_COLUMNS))})"
+@lru_cache(64)
+def _insert(shared: tuple[bool, ...], rows: int) -> str:
+    """Return a statement whose first parameters are the columns that all rows share."""
+    following = count(sum(shared) + 1)
+
+    def row() -> str:
+        first = count(1)
+        places = (next(first if is_shared else following) for is_shared in shared)
+        return f"({', '.join(f'?{place}' for place in places)})"
+
     return (
-        f"INSERT INTO predictions VALUES {', '.join([values] * rows)} "  # noqa: S608
+        f"INSERT INTO predictions VALUES {', '.join(row() for _ in range(rows))} "  # noqa: S608
         "ON CONFLICT (prediction_id) DO NOTHING"
     )
 
 
-_INSERT_ONE, _INSERT_MANY = _insert(1), _insert(ROWS_A_STATEMENT)
+def _insertion(rows: Sequence[tuple[Any, ...]]) -> tuple[str, list[Any]]:
+    """Return a statement and its parameters. To hand each of them over costs more than to store it,
+    and many columns (the model, the version, what is not there) are the same in all rows."""
+    columns = list(zip(*rows, strict=True))
+    shared = tuple(column.count(column[0]) == len(rows) for column in columns)
+    parameters = [column[0] for column, is_shared in zip(columns, shared, strict=True) if is_shared]
+    own = [column for column, is_shared in zip(columns, shared, strict=True) if not is_shared]
+    return _insert(shared, len(rows)), [*parameters, *chain.from_iterable(zip(*own, strict=True))]
+
+
+_INSERT_ONE = _insert((False,) * len(PREDICTION_COLUMNS), 1)
 
 
 class SqliteDatabase:
@@ -66,8 +85,7 @@ class SqliteDatabase:
         whole = len(rows) - len(rows) % ROWS_A_STATEMENT
         with self._writing() as connection:
             for start in range(0, whole, ROWS_A_STATEMENT):
-                part = rows[start : start + ROWS_A_STATEMENT]
-                connection.execute(_INSERT_MANY, list(chain.from_iterable(part)))
+                connection.execute(*_insertion(rows[start : start + ROWS_A_STATEMENT]))
             connection.executemany(_INSERT_ONE, rows[whole:])
 
     def bytes_used(self) -> int:

@@ -394,7 +394,8 @@ def _predicted_for(run: Execute, model: str, key: str, at: float) -> str | None:
 
 def _as_columns(row: LoggedRow) -> tuple[Any, ...]:
     # What no policy touched is stored once.
-    received = None if row.received == row.used else row.received
+    is_same = row.received is row.used or row.received == row.used
+    received = None if is_same else row.received
     return (
         row.prediction_id,
         row.request_id,

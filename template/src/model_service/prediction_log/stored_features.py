@@ -33,6 +33,7 @@ class StoredFeatures:
         kept = {"all": names, "none": ()}.get(store, store) if isinstance(store, str) else store
         self.pseudonyms = pseudonyms
         self._contract = contract
+        self._ordered_names = names
         self._names = frozenset(names)
         self._key = [(names.index(name), name) for name in key if name in names]
         self._has_key = bool(key) and len(self._key) == len(key) and pseudonyms.can_hash
@@ -46,7 +47,7 @@ class StoredFeatures:
     def used(self, values: RowValues) -> dict[str, Any] | None:
         """Return what is kept of a row as the model got it; None where that is nothing."""
         if self._is_plain:
-            return dict(zip(self._contract.feature_names, values, strict=True))
+            return dict(zip(self._ordered_names, values, strict=True))
         of = self.pseudonyms.of
         kept = {name: of(values[i]) if hashed else values[i] for i, name, hashed in self._kept}
         return kept or None

@@ -59,7 +59,9 @@ class Answers(msgspec.Struct):
     def part(self, start: int, stop: int) -> Answers:
         """Return the answers of the rows from `start` to before `stop`."""
         probabilities = self.probabilities[start:stop] if self.probabilities else None
-        failures = {i - start: why for i, why in self.failures.items() if start <= i < stop}
+        failures = self.failures
+        if failures:
+            failures = {i - start: why for i, why in failures.items() if start <= i < stop}
         return Answers(self.values[start:stop], probabilities, failures, self.seconds)
 
 

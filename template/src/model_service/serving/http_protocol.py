@@ -15,14 +15,49 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from model_service.serving.problems import MEDIA_TYPE, ProblemError
 
-BODY_IS_HERE = "body_is_here"
-"""In the state of a request whose body came together with its head, as most do."""
+WHOLE_REQUEST = "whole_request"
+"""In the state of a request whose body came together with its head, as most do: `WholeRequest`."""
 SECONDS_TO_ANSWER_SLOWNESS = 5.0
 """Whoever reads the body answers 408 when its time is over; after so much more nobody waits."""
 SECONDS_TO_TAKE_AN_ANSWER = 30.0
 LARGEST_HEAD = 64 * 1024
+_OK = b"HTTP/1.1 200 OK\r\n%bcontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n"
 _HEAD = b"HTTP/1.1 "
 _INTERIM_HEAD = b"HTTP/1.1 1"
+
+
+class WholeRequest:
+    """A request that is here with its body, and a short way to answer it.
+
+    ASGI hands bodies and answers over in parts, each with a call that may have to wait. A request
+    of one row that came whole needs none of these calls.
+    """
+
+    __slots__ = ("_cycle",)
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+
+    @property
+    def body(self) -> bytes | None:
+        """The body; None where the caller has gone."""
+        return None if self._cycle.disconnected else bytes(self._cycle.body)
+
+    def answer(self, media_type: bytes, request_id: str, body: bytes) -> bool:
+        """Answer 200, or return False where the caller does not take answers quickly, or wants the
+        connection to end: then ASGI's way is the one that waits and closes."""
+        cycle = self._cycle
+        if cycle.disconnected or cycle.flow.write_paused or not cycle.keep_alive:
+            return False
+        standing = b"".join([b"%b: %b\r\n" % header for header in cycle.default_headers])
+        head = _OK % (standing, media_type, len(body), request_id.encode())
+        cycle.response_started = True
+        cycle.waiting_for_100_continue = False
+        cycle.transport.write_whole(head + body)  # type: ignore[attr-defined]
+        cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
 
 class ProblemProtocol(HttpToolsProtocol):
@@ -76,7 +111,7 @@ class ProblemProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Take the end of a request's body."""
         self._is_reading = False
-        self.scope["state"][BODY_IS_HERE] = True
+        self.scope["state"][WHOLE_REQUEST] = WholeRequest(self.cycle)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -184,6 +219,10 @@ class _WholeAnswers:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+    def write_whole(self, data: bytes) -> None:
+        """Write an answer with its head."""
+        self._transport.write(data)
 
     def write(self, data: bytes) -> None:
         if self._head:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from model_service.contract.rows import RowWarning
 from model_service.contract.value_check import feature_in
 from model_service.drift.counts import Counter, Counts, merge
 from model_service.prediction_log.records import LoggedCounts
@@ -18,7 +19,7 @@ from model_service.registry.loaded_version import LoadedVersion
 from model_service.registry.manifest import DRILL
 from model_service.registry.profile import ProfileMismatchError, read_profile
 from model_service.serving.answered_request import AnsweredRequest
-from model_service.serving.row_answers import RowAnswer
+from model_service.serving.row_answers import RowAnswer, RowRefused
 
 SECONDS = 60
 
@@ -91,7 +92,7 @@ class MinuteCounts:
 
 def _counted(counter: Counter, requests: Sequence[AnsweredRequest]) -> Counts:
     values: list[tuple[Any, ...]] = []
-    warnings: list[list[tuple[str, str]]] = []
+    warnings: list[Sequence[tuple[str, str]]] = []
     refused: list[list[tuple[str, str]]] = []
     moments: list[float] = []
     answers = _Answers([], [])
@@ -99,20 +100,30 @@ def _counted(counter: Counter, requests: Sequence[AnsweredRequest]) -> Counts:
         read = request.read
         values += read.values
         moments += [request.at] * len(read.values)
+        if read.warnings:
+            warnings += [_problems(read.warnings.get(place, ())) for place in read.positions]
+        else:
+            warnings += [()] * len(read.values)
         for position in read.positions:
-            found = read.warnings.get(position, ())
-            warnings.append([(one.feature, one.problem) for one in found])
-            answer = request.rows[position]
-            if isinstance(answer, RowAnswer):
-                answers.values.append(answer.value)
-                shares = answer.probabilities
-                if shares is not msgspec.UNSET and answers.probabilities is not None:
-                    answers.probabilities.append(list(shares.values()))
-            else:
-                answers.values.append(None)
-        refused += [
-            [(feature_in(fault.pointer), fault.code) for fault in faults]
-            for faults in read.faults.values()
-        ]
+            _take(request.rows[position], answers)
+        if read.faults:
+            refused += [
+                [(feature_in(fault.pointer), fault.code) for fault in faults]
+                for faults in read.faults.values()
+            ]
     at = np.array(moments, dtype=np.float64)
     return counter.count(values, warnings, answers, refused=refused, at=at)
+
+
+def _problems(warnings: Sequence[RowWarning]) -> list[tuple[str, str]]:
+    return [(one.feature, one.problem) for one in warnings]
+
+
+def _take(answer: RowAnswer | RowRefused | None, into: _Answers) -> None:
+    if not isinstance(answer, RowAnswer):
+        into.values.append(None)
+        return
+    into.values.append(answer.value)
+    shares = answer.probabilities
+    if shares is not msgspec.UNSET and into.probabilities is not None:
+        into.probabilities.append(list(shares.values()))

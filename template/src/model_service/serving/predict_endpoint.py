@@ -6,13 +6,14 @@ import logging
 import re
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 
 from starlette.types import Receive, Scope, Send
 
 from model_service.contract.rows import ReadRows
 from model_service.hooks import Hooks, Rejection
 from model_service.serving.answered_request import AnsweredRequest
-from model_service.serving.http_protocol import BODY_IS_HERE
+from model_service.serving.http_protocol import WHOLE_REQUEST
 from model_service.serving.loaded_models import LoadedModels, Resolved
 from model_service.serving.logs import LogWriter, request_line
 from model_service.serving.metrics import Metrics
@@ -38,6 +39,9 @@ from model_service.settings import Limits
 
 CHAMPION_ROUTE = "/v1/models/{model}/predict"
 VERSION_ROUTE = "/v1/models/{model}/versions/{version}/predict"
+PATHS_KEPT = 512
+LONGEST_PATH_KEPT = 256
+"""Callers choose paths: what is remembered of them stays small."""
 _ROOT = "/v1/models/"
 _END = "/predict"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
@@ -57,6 +61,10 @@ class Target:
 
 def target_of(path: str) -> Target | None:
     """Return what a path asks for; None if it is no path of a predict endpoint."""
+    return _read_target(path) if len(path) > LONGEST_PATH_KEPT else _kept_target(path)
+
+
+def _read_target(path: str) -> Target | None:
     if not (path.startswith(_ROOT) and path.endswith(_END)):
         return None
     parts = path[len(_ROOT) : -len(_END)].split("/")
@@ -65,6 +73,9 @@ def target_of(path: str) -> Target | None:
     if len(parts) == 3 and parts[1] == "versions":
         return Target(parts[0], parts[2])
     return None
+
+
+_kept_target = lru_cache(PATHS_KEPT)(_read_target)
 
 
 class PredictEndpoint:
@@ -93,7 +104,7 @@ class PredictEndpoint:
         """Answer one request. Whatever happens, the answer has the service's own shape."""
         started = time.perf_counter()
         head = read_head(scope["headers"])
-        head.has_body = BODY_IS_HERE in scope.get("state", ())
+        head.whole = scope.get("state", {}).get(WHOLE_REQUEST)
         request_id = head.request_id or self._identifiers.next()
         resolved: Resolved | None = None
         answered: Answered | None = None
@@ -121,14 +132,16 @@ class PredictEndpoint:
         else:
             status, body, kind = problem.status, problem.encode(request_id), MEDIA_TYPE
             extra, outcome = problem.headers, outcome_of(problem.slug)
-        headers = [
-            (b"content-type", kind),
-            (b"content-length", b"%d" % len(body)),
-            (b"x-request-id", request_id.encode()),
-            *extra,
-        ]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        whole = head.whole
+        if status != 200 or whole is None or not whole.answer(kind, request_id, body):
+            headers = [
+                (b"content-type", kind),
+                (b"content-length", b"%d" % len(body)),
+                (b"x-request-id", request_id.encode()),
+                *extra,
+            ]
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
         seconds = self._observe(target, request_id, status, started, resolved, outcome, rows)
         if resolved is None:
             return

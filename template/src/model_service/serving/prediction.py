@@ -67,6 +67,11 @@ class Identifiers:
         """Return an id that was never returned before."""
         return f"{self._prefix}-{next(self._count):x}"
 
+    def take(self, count: int) -> list[str]:
+        """Return so many ids that were never returned before."""
+        prefix = self._prefix
+        return [f"{prefix}-{number:x}" for number in itertools.islice(self._count, count)]
+
 
 def outcome_of(slug: str) -> str:
     """Return the outcome that the log and the metrics give to a problem."""
@@ -149,14 +154,24 @@ def answers_by_row(
     served: ServedVersion, read: ReadRows, answers: Answers, identifiers: Identifiers
 ) -> list[RowAnswer | RowRefused]:
     """Return for each row of a request its answer, with an id of its own, or why it has none."""
-    new_id = identifiers.next
-    classes = served.classes
-    values, probabilities = answers.values, answers.probabilities
-    rows: list[Any] = [None] * read.count
-    for index, position in enumerate(read.positions):
-        row = rows[position] = RowAnswer(new_id(), values[index])
-        if probabilities is not None:
-            row.probabilities = dict(zip(classes, probabilities[index], strict=False))
+    ids, values, probabilities = (
+        identifiers.take(len(read.values)),
+        answers.values,
+        answers.probabilities,
+    )
+    if probabilities is None:
+        answered = list(map(RowAnswer, ids, values))
+    else:
+        classes = served.classes
+        answered = [
+            RowAnswer(prediction_id, value, dict(zip(classes, shares, strict=False)))
+            for prediction_id, value, shares in zip(ids, values, probabilities, strict=True)
+        ]
+    rows: list[Any] = answered
+    if len(answered) != read.count:
+        rows = [None] * read.count
+        for position, answer in zip(read.positions, answered, strict=True):
+            rows[position] = answer
     for position, warnings in read.warnings.items():
         if rows[position] is not None:
             rows[position].warnings = warnings

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import msgspec
 from starlette.types import Message, Receive
 
+from model_service.serving.http_protocol import WholeRequest
 from model_service.serving.problems import ProblemError
 
 _JSON = re.compile(rb"application/(?:[\w.-]+\+)?json\Z")
@@ -26,14 +27,14 @@ class ClientGoneError(Exception):
 
 
 class Head(msgspec.Struct, gc=False):
-    """The headers that matter here, None where one is absent; and whether the body is here whole
-    already, so that nothing need watch how long it takes."""
+    """The headers that matter here, None where one is absent; and the request with its body, where
+    that is here already, so that nothing need watch how long it takes."""
 
     content_type: bytes | None = None
     encoding: bytes | None = None
     length: bytes | None = None
     request_id: str | None = None
-    has_body: bool = False
+    whole: WholeRequest | None = None
 
 
 def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
@@ -63,10 +64,10 @@ async def read_body(receive: Receive, head: Head, limit: int, seconds: float) ->
         _check_type(head.content_type)
     if head.length is not None and len(head.length) > 5 and int(head.length) > limit:
         raise _too_large(limit)
-    if head.has_body:
-        message = await receive()
-        _check_connection(message)
-        body: bytes = message.get("body", b"")
+    if head.whole is not None:
+        body = head.whole.body
+        if body is None:
+            raise ClientGoneError
         if len(body) > limit:
             raise _too_large(limit)
     else:

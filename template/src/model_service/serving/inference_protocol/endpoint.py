@@ -15,7 +15,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from model_service.serving.answered_request import AnsweredRequest
-from model_service.serving.http_protocol import BODY_IS_HERE
+from model_service.serving.http_protocol import WHOLE_REQUEST
 from model_service.serving.inference_protocol.inference import (
     Inferred,
     described_inputs,
@@ -140,7 +140,7 @@ class InferenceProtocol:
         """Answer one request, or refuse it in the protocol's shape."""
         started = time.perf_counter()
         head = read_head(scope["headers"])
-        head.has_body = BODY_IS_HERE in scope.get("state", ())
+        head.whole = scope.get("state", {}).get(WHOLE_REQUEST)
         request_id = head.request_id or self._identifiers.next()
         asked = _Asked(None, None, request_id, head, _json_length(scope), receive)
         route, outcome = "unmatched", "ok"
