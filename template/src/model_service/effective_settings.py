@@ -52,8 +52,12 @@ def effective_settings(
 
 
 def masked(text: str) -> str:
-    """Return text, such as a URL, without the passwords in it."""
-    without = re.sub(r"(://[^/:@\s]*):[^/@\s]*@", rf"\1:{MASK}@", text)
+    """Return text, such as a URL, without the passwords in it.
+
+    A password may hold what should have been encoded: it ends at the last `@` of the word.
+    """
+    port = r"\d{1,5}(?![^/?#\s])"
+    without = re.sub(rf"(://[^/:@\s]*):(?!{port})\S*@", rf"\1:{MASK}@", text)
     return re.sub(r"((?:password|secret|token|key)=)[^&\s]+", rf"\1{MASK}", without, flags=re.I)
 
 

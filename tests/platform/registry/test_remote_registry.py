@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -116,6 +117,18 @@ def test_a_version_comes_back_as_it_was_pushed(place: str, mine: Registry, yours
     assert not remote.pull(yours, "fruit", "1")
     assert content(yours.folder("fruit", "1")) == content(pushed)
     assert [path.name for path in (yours.path / "fruit").iterdir() if path.is_dir()] == ["1"]
+
+
+def test_a_number_that_came_from_elsewhere_is_never_given_again(
+    tmp_path: Path, mine: Registry, yours: Registry
+) -> None:
+    remote = RemoteRegistry(f"file://{tmp_path}/share")
+    for seed in range(3):
+        remote.push(write_version(mine, seed=seed))
+    for number in ("3", "1"):  # an older number that comes later takes nothing back
+        remote.pull(yours, "fruit", number)
+        shutil.rmtree(yours.folder("fruit", number))
+    assert write_version(yours, seed=9).name == "4"
 
 
 def test_a_version_without_its_seal_does_not_exist(
@@ -263,6 +276,11 @@ def test_a_place_that_does_not_answer_is_named_without_its_password() -> None:
     assert masked("abfs://key:pass@host/x") == "abfs://key:***@host/x"
     with pytest.raises(RemoteError, match=r"nosuch://u:\*\*\*@host"):
         RemoteRegistry("nosuch://u:secret@host/x")
+    # What a library says of it may name the whole URL again.
+    with pytest.raises(RemoteError) as refused:
+        RemoteRegistry("http://u:p@ss:1@127.0.0.1:1/x").versions()
+    assert "u:***@127.0.0.1" in str(refused.value)
+    assert "ss:1" not in str(refused.value)
 
 
 def test_the_commands_push_and_pull_what_answers(

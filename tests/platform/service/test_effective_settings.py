@@ -63,7 +63,12 @@ def test_doctor_shows_no_secret(repository: Repository, monkeypatch: pytest.Monk
     [
         ("postgresql://me:pass@db:5432/x", "postgresql://me:***@db:5432/x"),
         ("postgresql://db/x?user=me&password=pass", "postgresql://db/x?user=me&password=***"),
+        ("postgresql://me:p@ss/w:o@rd@db/x", "postgresql://me:***@db/x"),
+        ("postgresql://:p@ss@db/x", "postgresql://:***@db/x"),
+        ("two: a://u:p@h/x and b://v:q@h/y", "two: a://u:***@h/x and b://v:***@h/y"),
         ("s3://bucket/path", "s3://bucket/path"),
+        ("http://127.0.0.1:8080/path@version", "http://127.0.0.1:8080/path@version"),
+        ("http://host/a:b@c", "http://host/a:b@c"),
         ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
     ],
 )

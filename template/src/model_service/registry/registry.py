@@ -91,10 +91,12 @@ class Registry:
                 lock.unlink(missing_ok=True)
 
     def adopt(self, arrived: Path, manifest: Manifest) -> None:
-        """Make a whole version from elsewhere appear under its own number."""
+        """Make a whole version from elsewhere appear under its own number, which is used now."""
         above = arrived.parent
         with _locked(above / ".lock"):
             _make_durable(arrived)
+            if int(manifest.version) > _last_number(above):
+                _write_last(above, int(manifest.version))
             arrived.rename(above / manifest.version)
             sync_folder(above)
 
@@ -106,23 +108,26 @@ class Registry:
         """
         above = incoming.parent
         with _locked(above / ".lock"):
-            number = _next_number(above, self.versions(manifest.model))
+            number = max([_last_number(above), *map(int, self.versions(manifest.model))]) + 1
             (incoming / ".lock").unlink(missing_ok=True)
             whole = msgspec.structs.replace(
                 manifest, version=str(number), files=digests_of(incoming)
             )
             write_manifest(incoming, whole)
             _make_durable(incoming)
-            write_atomically(above / LAST, f"{number}\n".encode())
+            _write_last(above, number)
             incoming.rename(above / str(number))
             sync_folder(above)
         return whole
 
 
-def _next_number(above: Path, versions: list[str]) -> int:
+def _last_number(above: Path) -> int:
     last = above / LAST
-    used = int(last.read_text(encoding="ascii")) if last.is_file() else 0
-    return max([used, *map(int, versions)]) + 1
+    return int(last.read_text(encoding="ascii")) if last.is_file() else 0
+
+
+def _write_last(above: Path, number: int) -> None:
+    write_atomically(above / LAST, f"{number}\n".encode())
 
 
 def _make_durable(folder: Path) -> None:

@@ -36,7 +36,11 @@ Answer = TypeVar("Answer")
 
 
 class RemoteError(Exception):
-    """A version could not be pushed or pulled; says why and what to do."""
+    """A version could not be pushed or pulled; says why and what to do, without passwords."""
+
+    def __init__(self, message: str) -> None:
+        # Paths below an address, and what libraries say of it, may hold the whole address.
+        super().__init__(masked(message))
 
 
 def no_progress(_file: str, _done: int, _size: int) -> None:
@@ -261,7 +265,7 @@ def _asked(call: Callable[[], Answer], where: str) -> Answer:
 
 def _unreachable(where: str, error: Exception) -> RemoteError:
     return RemoteError(
-        f"{masked(where)}: {type(error).__name__}: {error}. What was copied is kept: the same "
+        f"{where}: {type(error).__name__}: {error}. What was copied is kept: the same "
         "command goes on from there."
     )
 
