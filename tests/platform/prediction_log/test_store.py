@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from model_service.prediction_log.database import SCHEMA_VERSION
+from model_service.prediction_log.database import SCHEMA_VERSION, Execute
 from model_service.prediction_log.records import GroundTruth, LoggedCounts
 from model_service.prediction_log.store import (
     ROWS_AT_ONCE,
@@ -212,18 +213,62 @@ def test_the_oldest_rows_go_when_there_is_no_more_room(store: PredictionStore) -
     assert min(left) == 1000.0 + deleted
 
 
+def test_however_much_there_is_nobody_waits_for_more_than_a_step_of_it(
+    store: PredictionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model_service.prediction_log.store.ROWS_AT_ONCE", 50)
+    store.append([logged(n, key="k-0") for n in range(20)])
+    told = [truth(None, model="churn", key=f"k-{n}", at=3000.0) for n in range(120)]
+    store.add_ground_truth([*told, truth("p-1"), *(truth(f"made-up-{n}") for n in range(120))])
+    store.append([logged(n, at=2000.0, key=f"k-{n % 120}") for n in range(1000, 1360)])
+    store.add_counts([counts(60 * n, "a") for n in range(120)])
+    changes: list[int] = []
+    transaction = store._database.transaction
+
+    @contextlib.contextmanager
+    def counted() -> Iterator[Execute]:
+        with transaction() as run:
+            changes.append(0)
+
+            def counting(sql: str, parameters: Any) -> Any:
+                ran = run(sql, parameters)
+                changes[-1] += max(ran.rowcount, 0)
+                return ran
+
+            yield counting
+
+    monkeypatch.setattr(store._database, "transaction", counted)
+    assert len(list(store.joined("churn", None, *ALWAYS))) == 121
+    assert max(changes) <= 2 * 50  # what waits is deleted there and kept here
+    changes.clear()
+
+    assert store.purge(2500.0, 1000.0, {"churn": 1500.0}) == 20
+    assert {row.used for row in store.rows("churn", None, *ALWAYS)} == {None}
+    assert store.purge(4000.0, 1000.0) == 360
+    assert store.purge(0.0, 0.0) == 0
+    assert max(changes) == 50
+
+
 def test_truth_of_predictions_that_nobody_knows_costs_no_prediction_its_place(
     store: PredictionStore,
 ) -> None:
     store.append([logged(n) for n in range(200)])
-    flood = [truth(f"made-up-{n}", value="x" * 2000) for n in range(2000)]
+    flood = [truth(f"made-up-{n}", value="x" * 1500) for n in range(2000)]
     store.add_ground_truth([truth("p-1"), *flood])
 
     assert store.purge(0.0, 2.0) == 0
 
     assert len(list(store.rows("churn", None, *ALWAYS))) == 200
     assert store.truth_of("p-1") == "leaves"
+    store.append([logged(1, prediction_id="made-up-1")])
     assert store.truth_of("made-up-1") is None
+
+
+def test_truth_of_rows_that_went_costs_no_other_row_its_place(store: PredictionStore) -> None:
+    store.append([logged(n, used=None, received=None, warnings=()) for n in range(1000)])
+    store.add_ground_truth([truth(f"p-{n}", value="x" * 1500) for n in range(1000)])
+
+    assert 150 < store.purge(0.0, 1.5) < 700
 
 
 def _append_batches(places: list[str], root: Path, worker: int, together: Barrier) -> None:
@@ -281,9 +326,15 @@ def test_a_place_that_cannot_be_reached_is_named_without_its_password(tmp_path: 
     (tmp_path / "file").touch()
     for place, named in (
         ("file", str(tmp_path / "file")),
-        ("postgresql://anna:geheim@127.0.0.1:1/log", "127.0.0.1/log"),
+        ("postgresql://anna:geheim@127.0.0.1:1/log", "127.0.0.1:1/log"),
+        ("postgresql://anna:x@geheim@127.0.0.1:1/log", "write @ as %40"),
+        ("postgresql://anna:x/geheim@127.0.0.1:1/log", "/ as %2F"),
+        ("postgresql://anna:geheim@[127.0.0.1:1/log", "[127.0.0.1:1/log"),
+        ("postgresql://anna:x?geheim@127.0.0.1:1/log", "? as %3F"),
+        ("postgresql://anna:geheim@127.0.0.1:1x/log", "127.0.0.1:1x/log"),
+        ("postgresql://anna:x%geheim@127.0.0.1:1/log", "127.0.0.1:1/log"),
     ):
-        with pytest.raises(StoreError, match=r"^The prediction log .* fails") as refused:
+        with pytest.raises(StoreError, match=r"^The prediction log .* (fails|no URL)") as refused:
             open_store(place, tmp_path).find("p-1")
         assert named in str(refused.value)
         assert "geheim" not in str(refused.value)

@@ -17,6 +17,8 @@ from model_service.prediction_log.store import PredictionStore
 from model_service.prediction_log.stored_features import StoredFeatures, TruthKeyError
 
 FIELDS = ("prediction_id", "model", "key", "at", "value")
+MOST_OF_UNKNOWN = 4_096
+"""Characters or numbers in a value that no contract bounds, since its model is not known."""
 _PREDICTION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}\Z")
 
 
@@ -94,9 +96,7 @@ class TruthReader:
         Of a prediction that is not known yet the model may not be known either.
         """
         if model is None:
-            if isinstance(value, str | bool | int | float | list):
-                return value
-            raise TruthError("A value is text, a number or a list of numbers.")
+            return _of_some_model(value)
         contract = self._contracts.get(model) if isinstance(model, str) else None
         if contract is None:
             listed = ", ".join(sorted(self._contracts)) or "none"
@@ -145,6 +145,21 @@ def _checked(output: Output, value: object) -> Any:
     if not isinstance(value, list) or len(value) != output.length:
         raise TruthError(f"A value of {output.name} is a list of {output.length} numbers.")
     return [_number(output.name, element) for element in value]
+
+
+def _of_some_model(value: object) -> Any:
+    if isinstance(value, str | list) and len(value) > MOST_OF_UNKNOWN:
+        raise TruthError(
+            f"The value of a prediction that is not known has at most {MOST_OF_UNKNOWN} characters "
+            'or numbers. If its model answers with more, say its "model".'
+        )
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return [_number("a prediction", element) for element in value]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _number("a prediction", value)
+    raise TruthError("A value is text, a number or a list of numbers.")
 
 
 def _number(name: str, value: object) -> float:

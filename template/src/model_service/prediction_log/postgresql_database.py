@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 from model_service.prediction_log.database import (
     PREDICTION_COLUMNS,
@@ -25,9 +26,12 @@ except ImportError as missing:
         "`uv pip install .[postgresql]`."
     ) from missing
 
+URL = re.compile(
+    r"\w+://([^:/?#@]*(:(?P<password>[^/?#@]*))?@)?(?P<place>[^?#@]*)([?#][^@]*)?", re.DOTALL
+)
 SCHEMA_LOCK = 7_236_011_405
 """Of all processes that start at once, one makes the tables."""
-BYTES_BESIDE_A_ROW = 150
+BYTES_BESIDE_A_ROW = {"predictions": 150, "counts": 0, "ground_truth": 60, "waiting_truth": 60}
 """Its header and its entries in the indexes, about."""
 _COLUMNS = ", ".join(PREDICTION_COLUMNS)
 _COPY = f"COPY arriving ({_COLUMNS}) FROM STDIN"
@@ -40,8 +44,7 @@ class PostgresqlDatabase:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        parts = urlsplit(url)
-        self._place = f"{parts.hostname or 'the local server'}{parts.path}"  # without a password
+        self._parts = URL.fullmatch(url)
         self._lock = threading.RLock()
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
 
@@ -73,12 +76,11 @@ class PostgresqlDatabase:
     def bytes_used(self) -> int:
         """Return about how much the rows take; PostgreSQL keeps the room of what was deleted for
         what comes, so that the size of its files does not tell."""
-        found = self.fetch(
-            f"""SELECT (SELECT COALESCE(SUM(pg_column_size(p.*) + {BYTES_BESIDE_A_ROW}), 0)
-            FROM predictions p) + (SELECT COALESCE(SUM(pg_column_size(c.*)), 0)
-            FROM counts c)""",  # noqa: S608
-            (),
+        sizes = " + ".join(
+            f"(SELECT COALESCE(SUM(pg_column_size(t.*) + {beside}), 0) FROM {table} t)"  # noqa: S608
+            for table, beside in BYTES_BESIDE_A_ROW.items()
         )
+        found = self.fetch(f"SELECT {sizes}", ())  # noqa: S608
         return int(found[0][0])
 
     def reclaim(self) -> None:
@@ -94,6 +96,12 @@ class PostgresqlDatabase:
     @contextlib.contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
         with self._lock:
+            if self._parts is None:
+                raise StoreError(
+                    "The prediction log has no URL such as postgresql://user:password@host/database"
+                    " in stores.prediction_log. In a password write @ as %40, / as %2F, ? as %3F "
+                    "and # as %23."
+                )
             try:
                 if self._connection is None or self._connection.closed:
                     self._connection = _connect(self._url)
@@ -102,8 +110,11 @@ class PostgresqlDatabase:
                 raise
             except psycopg.Error as error:
                 self.close()  # the next one who asks tries to connect again
-                reason = " ".join(str(error).split())
-                raise StoreError(f"The prediction log on {self._place} fails: {reason}") from error
+                reason, password = " ".join(str(error).split()), self._parts["password"]
+                for secret in (password, unquote(password)) if password else ():
+                    reason = reason.replace(secret, "***")
+                place = self._parts["place"] or "the local server"
+                raise StoreError(f"The prediction log on {place} fails: {reason}") from error
 
 
 def _own(sql: str) -> Any:

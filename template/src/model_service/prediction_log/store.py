@@ -27,6 +27,12 @@ __all__ = ["PredictionStore", "StoreError", "open_store"]
 
 ROWS_AT_ONCE = 2_000
 """Rows that are read or deleted by one statement: nobody waits long for a lock."""
+_KEYS = {
+    "predictions": "prediction_id",
+    "counts": "model, version, window_start, worker",
+    "ground_truth": "prediction_id",
+    "waiting_truth": "model, key, at",
+}
 _COLUMNS = ", ".join(f"p.{column}" for column in PREDICTION_COLUMNS)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -218,7 +224,7 @@ class PredictionStore:
         deleted = 0
         for model in self.models():
             answers = min((answers_before or {}).get(model, before), before)
-            deleted += self._delete(model, answers)
+            deleted += self._delete("predictions", "model = ? AND at < ?", model, answers)
             if answers < before:
                 self._erase(model, before)
         self._forget(min([before, *(answers_before or {}).values()]), before)
@@ -228,8 +234,10 @@ class PredictionStore:
             cut = self._end_of_the_oldest_tenth()
             if cut is None:
                 break
-            deleted += sum(self._delete(model, cut) for model in self.models())
+            for model in self.models():  # the index is by model
+                deleted += self._delete("predictions", "model = ? AND at < ?", model, cut)
             self._forget(cut, cut)
+            self._forget_unmatched()
         self._database.reclaim()
         return deleted
 
@@ -264,61 +272,60 @@ class PredictionStore:
 
     def _match_waiting(self, model: str) -> None:
         """Give truths that were told by key to the predictions that came after them."""
-        with self._database.transaction() as run:
-            waiting = run(
-                "SELECT key, at, value, received_at FROM waiting_truth WHERE model = ?", (model,)
-            ).fetchall()
-            for key, at, value, received_at in waiting:
-                found = _predicted_for(run, model, key, at)
-                if found is not None:
-                    _put(run, found, value, at, received_at)
-                    run(
-                        "DELETE FROM waiting_truth WHERE model = ? AND key = ? AND at = ?",
-                        (model, key, at),
-                    )
+        sql = f"""SELECT * FROM (SELECT w.key, w.at, w.value, w.received_at, (
+            SELECT p.prediction_id FROM predictions p WHERE p.model = w.model AND p.key = w.key
+            AND p.at <= w.at AND p.truth_id = p.prediction_id ORDER BY p.at DESC LIMIT 1) AS found
+            FROM waiting_truth w WHERE w.model = ?) AS waiting
+            WHERE found IS NOT NULL LIMIT {ROWS_AT_ONCE}"""  # noqa: S608
+        while matched := self._fetch(sql, (model,)):
+            with self._database.transaction() as run:
+                for key, at, value, received_at, found in matched:
+                    waits = """DELETE FROM waiting_truth
+                        WHERE model = ? AND key = ? AND at = ? AND value = ?"""
+                    if run(waits, (model, key, at, value)).rowcount:  # not corrected meanwhile
+                        _put(run, found, value, at, received_at)
 
     def models(self) -> list[str]:
         """Return the models of which there are rows."""
         return [model for (model,) in self._fetch("SELECT DISTINCT model FROM predictions", ())]
 
-    def _delete(self, model: str, before: float) -> int:
-        """Delete rows of a model in steps, so that nobody waits long for a lock."""
-        deleted = 0
+    def _delete(self, table: str, which: str, *parameters: Any) -> int:
+        """Delete rows in steps, so that nobody waits long for a lock; return how many."""
+        key, deleted = _KEYS[table], 0
+        sql = f"""DELETE FROM {table} WHERE ({key}) IN (
+            SELECT {key} FROM {table} WHERE {which} LIMIT {ROWS_AT_ONCE})"""  # noqa: S608
         while True:
             with self._database.transaction() as run:
-                step = run(
-                    """DELETE FROM predictions WHERE prediction_id IN (SELECT prediction_id
-                    FROM predictions WHERE model = ? AND at < ? LIMIT ?)""",
-                    (model, before, ROWS_AT_ONCE),
-                ).rowcount
+                step = run(sql, parameters).rowcount
             deleted += step
             if step < ROWS_AT_ONCE:
                 return deleted
 
     def _erase(self, model: str, before: float) -> None:
-        with self._database.transaction() as run:
-            run(
-                """UPDATE predictions SET received = NULL, used = NULL, entity = NULL, key = NULL
-                WHERE model = ? AND at < ? AND (used IS NOT NULL OR received IS NOT NULL
-                OR entity IS NOT NULL OR key IS NOT NULL)""",
-                (model, before),
-            )
+        """Erase features in steps; rows that have any are looked for while nobody waits."""
+        sql = f"""SELECT prediction_id, at FROM predictions WHERE model = ? AND at >= ? AND at < ?
+            AND (used IS NOT NULL OR received IS NOT NULL OR entity IS NOT NULL OR key IS NOT NULL)
+            ORDER BY at LIMIT {ROWS_AT_ONCE}"""  # noqa: S608
+        since = 0.0
+        while found := self._fetch(sql, (model, since, before)):
+            ids, since = [prediction_id for prediction_id, _ in found], found[-1][1]
+            with self._database.transaction() as run:
+                run(
+                    f"""UPDATE predictions SET received = NULL, used = NULL, entity = NULL,
+                    key = NULL WHERE prediction_id IN ({", ".join("?" * len(ids))})""",  # noqa: S608
+                    ids,
+                )
 
     def _forget(self, truths_before: float, counts_before: float) -> None:
-        with self._database.transaction() as run:
-            run("DELETE FROM counts WHERE window_start < ?", (counts_before,))
-            run("DELETE FROM ground_truth WHERE received_at < ?", (truths_before,))
-            run("DELETE FROM waiting_truth WHERE received_at < ?", (truths_before,))
+        self._delete("counts", "window_start < ?", counts_before)
+        for table in ("ground_truth", "waiting_truth"):
+            self._delete(table, "received_at < ?", truths_before)
 
     def _forget_unmatched(self) -> None:
         """Delete ground truth of predictions that nobody knows: it must not cost those that are."""
-        with self._database.transaction() as run:
-            run(
-                """DELETE FROM ground_truth WHERE NOT EXISTS (SELECT 1 FROM predictions p
-                WHERE p.prediction_id = ground_truth.prediction_id)""",
-                (),
-            )
-            run("DELETE FROM waiting_truth", ())
+        known = "SELECT 1 FROM predictions p WHERE p.prediction_id = ground_truth.prediction_id"
+        self._delete("ground_truth", f"NOT EXISTS ({known})")
+        self._delete("waiting_truth", "1 = 1")
 
     def _end_of_the_oldest_tenth(self) -> float | None:
         """Return the time before which a tenth of what is kept lies; None if nothing is."""
