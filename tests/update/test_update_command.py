@@ -155,3 +155,6 @@ def test_doctor_says_what_each_model_needs(service: Path) -> None:
     assert "contract check penguin_mass" in found["penguin_mass"][1]
     assert found["penguin_species"][0] is None
     assert "train penguin_species" in found["penguin_species"][1]
+    contract.unlink()
+    replace_in(service / "traffic.yaml", "models: {}", "models: {penguin_mass: {champion: '1'}}")
+    assert "take it out of traffic.yaml" in findings(service)["penguin_mass"][1]

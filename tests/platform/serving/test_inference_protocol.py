@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from model_service.registry.traffic import canary
 from tests.platform.serving.server_process import ServerProcess, stub_server
+from tests.platform.serving.test_answers import samples
 
 INFER = "/v2/models/sums/infer"
 KINDS = "/v2/models/kinds/infer"
@@ -293,7 +294,15 @@ def test_limits_hold(server: ServerProcess) -> None:
     many = [1.0] * 501
     error(server.client.post(INFER, json=body_of(many, many, ["well"] * 501)), 413)
     error(server.client.post(INFER, content=b" " * 200_001), 413)
+
+
+def test_rows_that_got_no_answer_are_not_counted_as_answered(server: ServerProcess) -> None:
+    before = samples(server)
     error(server.client.post(INFER, json=body_of(how=["raise", "well"])), 500)
+    after = samples(server)
+    name = 'model_service_predictions_total{{model="sums",outcome="{}",version="2"}}'.format
+    assert after[name("ok")] == before[name("ok")]
+    assert after[name("model_error")] == before[name("model_error")] + 2
 
 
 def test_what_is_served_is_listed_and_not_changed_from_outside(server: ServerProcess) -> None:

@@ -137,7 +137,8 @@ def _models(repository: Repository) -> Iterator[Finding]:
         entry = traffic.get(name)
         versions = registry.versions(name)
         if not path.is_file():
-            yield Finding(name, None, f"traffic.yaml names it, {path} is not there.")
+            text = f"traffic.yaml names it, {path} is not there. Restore that from git, or take it out "
+            yield Finding(name, None, f"{text}of traffic.yaml if the model is to answer no more.")
             continue
         try:
             read_contract(path)

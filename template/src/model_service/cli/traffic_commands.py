@@ -16,6 +16,7 @@ from model_service.cli.version_commands import (
     champion_of,
     differences_of,
     known_model,
+    known_version,
     registry_of,
 )
 
@@ -126,7 +127,7 @@ def shadow(
 
 
 def _check_it_may_answer(repository: Repository, name: str, version: str) -> None:
-    known_model(repository, name)
+    known_version(repository, name, version)
     differences = differences_of(registry_of(repository), name, version)
     if differences:
         stop(f"{name} version {version} may not answer: {'; '.join(differences[:3])}", NOT_IN_ORDER)

@@ -73,6 +73,11 @@ def known_model(repository: Repository, name: str) -> None:
         stop(f"There is no model {name!r}. Models: {known}.")
 
 
+def known_version(repository: Repository, name: str, version: str) -> None:
+    known_model(repository, name)
+    registry_of(repository).folder(name, version)
+
+
 def train(
     context: typer.Context,
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...")] = None,
@@ -252,7 +257,9 @@ def verify(
     registry = registry_of(repository)
     if every == bool(name):
         stop("Name a model, or say --all.")
-    if name:
+    if name and version:
+        known_version(repository, name, version)
+    elif name:
         known_model(repository, name)
     checked = [
         {"model": model, "version": number, "differences": differences_of(registry, model, number)}

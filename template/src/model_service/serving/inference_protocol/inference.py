@@ -85,9 +85,8 @@ async def infer(
     answered_at = time.perf_counter()
     failed = len(answers.failures)
     served.meters.seconds.observe(answered_at - started)
-    served.meters.outcomes["model_error"] += failed
-    served.meters.outcomes["ok"] += read.count - failed
-    if failed:
+    served.meters.outcomes["model_error" if failed else "ok"] += read.count
+    if failed:  # the rows that did not fail have no answer either
         raise ProblemError("model-failed", f"The model failed for {failed} of {read.count} rows.")
     rows = answers_by_row(served, read, answers, identifiers)
     content, content_length = _encoded(resolved, request, read, answers, rows, request_id)
