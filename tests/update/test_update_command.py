@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.rendering import commit_all, git, tree
+from model_service.cli.ownership import ANSWERS
+from tests.rendering import Template, commit_all, git, tree
 from tests.update.older_versions import GONE_SINCE, OLDER, template_with_history
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.rendering import Template
 
 RUN = "from model_service.cli.main import main; main()"
 
@@ -129,6 +128,33 @@ def test_update_to_a_version_that_does_not_exist_says_so(service: Path) -> None:
     assert "could not update" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert tree(service) == before
+
+
+def test_who_moved_the_template_is_told_where_to_say_so(history: Template, tmp_path: Path) -> None:
+    there, moved = Template(tmp_path / "template"), tmp_path / "moved"
+    git(tmp_path, "clone", "--quiet", str(history.folder), str(there.folder))
+    service = there.render(tmp_path / "acme-models", version=OLDER)
+    commit_all(service)
+    recorded = (service / ANSWERS).read_text(encoding="utf-8")
+    named = [line for line in recorded.splitlines() if str(tmp_path) in line]
+    assert named == [f"_src_path: {there.folder}"]
+    others = {name for name, text in tree(service).items() if str(tmp_path).encode() in text}
+    assert others == {ANSWERS}
+
+    there.folder.rename(moved)
+    ran = command(service, "update")
+    assert ran.returncode == 2
+    assert f"looked for at {there.folder}. If it is elsewhere now" in ran.stderr
+    assert "_src_path" in findings(service, "--online")["template"][1]
+    replace_in(service / "Makefile", "## Install the tools", "## Ours")
+    commit_all(service)
+    replace_in(service / ANSWERS, str(there.folder), str(moved))
+    commit_all(service)
+    assert "Makefile" in findings(service)["template"][1]  # edited before the address was
+    (service / "Makefile").write_text(git(service, "show", "HEAD~2:Makefile"), encoding="utf-8")
+    commit_all(service)
+    assert command(service, "update").returncode == 0
+    assert f"_src_path: {moved}" in (service / ANSWERS).read_text(encoding="utf-8")
 
 
 def test_doctor_names_the_templates_files_that_were_edited(service: Path) -> None:

@@ -137,8 +137,8 @@ def _models(repository: Repository) -> Iterator[Finding]:
         entry = traffic.get(name)
         versions = registry.versions(name)
         if not path.is_file():
-            text = f"traffic.yaml names it, {path} is not there. Restore that from git, or take it out "
-            yield Finding(name, None, f"{text}of traffic.yaml if the model is to answer no more.")
+            text = f"traffic.yaml names it, {path} is not there: restore that from git, or"
+            yield Finding(name, None, f"{text} take it out of traffic.yaml to answer no more.")
             continue
         try:
             read_contract(path)
@@ -171,7 +171,7 @@ def _template(repository: Repository, online: bool) -> Iterator[Finding]:
 
 
 def _newer_template(repository: Repository) -> Finding:
-    from model_service.cli.update_command import COPIER
+    from model_service.cli.update_command import COPIER, moved
 
     asking = [*COPIER, "check-update", "--quiet", str(repository.root)]
     try:
@@ -182,4 +182,5 @@ def _newer_template(repository: Repository) -> Finding:
         return Finding("template", True, "the newest version")
     if code == 2:
         return Finding("template", None, f"there is a newer version: {command_line('update')}")
-    return Finding("template", None, "could not ask for a newer version: is its address reachable?")
+    text = f"could not ask for a newer version. {moved(repository.root)}"
+    return Finding("template", None, text)

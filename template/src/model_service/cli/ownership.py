@@ -48,8 +48,9 @@ def edited_template_files(root: Path) -> list[str] | None:
 
 
 def rendered_at(root: Path) -> str | None:
-    """Return the commit that last brought the template in: the last that touched the answers."""
-    commit = git(root, "log", "-1", "--format=%H", "--", ANSWERS)
+    """Return the commit that last brought the template in: the last that touched the answers, but
+    for the address of the template, which a person writes."""
+    commit = git(root, "log", "-1", "--format=%H", "-G", "^(_commit|[^_#])", "--", ANSWERS)
     return commit.strip() or None if commit is not None else None
 
 

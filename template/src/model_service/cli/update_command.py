@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+import yaml
 
 from model_service.cli.ownership import ANSWERS, git, lines_of, rendered_at
 from model_service.cli.terminal import NOT_IN_ORDER, literal, say, state, stop
@@ -86,8 +87,21 @@ def _run_copier(root: Path, arguments: list[str]) -> None:
         [*COPIER, "update", *arguments, str(root)], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        reason = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
-        stop(f"Copier could not update: {reason[-1]}")
+        lines = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
+        reason = next((line for line in lines if "fatal: " in line), lines[-1])
+        reason = reason.rpartition("fatal: ")[2].rstrip(".")
+        stop(f"Copier could not update: {reason}. {moved(root)}")
+
+
+def moved(root: Path) -> str:
+    """Return where the template is looked for, and what to do if it is no longer there."""
+    from model_service.effective_settings import masked
+
+    stated = yaml.safe_load((root / ANSWERS).read_text(encoding="utf-8"))
+    return (
+        f"The template is looked for at {masked(str(stated.get('_src_path')))}. If it is elsewhere "
+        f"now, write its path or URL as _src_path into {ANSWERS}, commit that, and update again."
+    )
 
 
 def _edited_files_lost(root: Path, arguments: list[str]) -> list[str]:

@@ -80,7 +80,7 @@ class PostgresqlDatabase:
             f"(SELECT COALESCE(SUM(pg_column_size(t.*) + {beside}), 0) FROM {table} t)"  # noqa: S608
             for table, beside in BYTES_BESIDE_A_ROW.items()
         )
-        found = self.fetch(f"SELECT {sizes}", ())  # noqa: S608
+        found = self.fetch(f"SELECT {sizes}", ())
         return int(found[0][0])
 
     def reclaim(self) -> None:
