@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -19,6 +20,9 @@ from model_service.prediction_log.store import (
     StoreError,
     open_store,
 )
+from model_service.repository import Repository
+from model_service.serving.retention import Retention
+from model_service.settings import Settings
 from tests.platform.prediction_log.logged import logged
 
 ALWAYS = (0.0, 1e12)
@@ -199,6 +203,28 @@ def test_answers_wait_for_late_truth_without_their_features(store: PredictionSto
     assert (kept.value, kept.probabilities) == ("stays", {"stays": 0.75, "leaves": 0.25})
     store.add_ground_truth([truth("p-3")])
     assert [row.prediction_id for row, _ in store.joined("churn", "1", *ALWAYS)] == ["p-3"]
+
+
+def test_retention_deletes_no_answer_of_a_model_whose_plan_for_truth_is_not_understood(
+    place: str, store: PredictionStore, tmp_path: Path
+) -> None:
+    planned = tmp_path / "models" / "churn" / "model.yaml"
+    planned.parent.mkdir(parents=True)
+    planned.write_text("ground_truth: {expected: true, within_dais: 90}\n")
+    store.append([logged(1), logged(2, model="other")])
+    told: list[str] = []
+    retention = Retention(Settings(name="t"), Repository(tmp_path), place, told.append)
+    retention.start()
+    deadline = time.monotonic() + 60
+    while store.find("p-2") is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    retention.stop()
+
+    kept = store.find("p-1")
+    assert kept is not None
+    assert (kept.used, kept.entity, kept.value) == (None, None, "stays")
+    assert "within_days" in told[0]
 
 
 def test_the_oldest_rows_go_when_there_is_no_more_room(store: PredictionStore) -> None:

@@ -99,6 +99,16 @@ def test_a_link_out_of_the_folder_is_refused(folder: Path) -> None:
     assert fault(folder) == "invalid_manifest"
 
 
+def test_a_link_of_a_folder_out_of_the_folder_is_refused(folder: Path) -> None:
+    outside = folder.parent / "outside"
+    outside.mkdir()
+    (outside / "card.md").write_text("outside")
+    (folder / "sub").symlink_to(outside)
+    digest = hashlib.sha256(b"outside").hexdigest()
+    reseal(folder, lambda manifest: manifest["files"].update({"sub/card.md": digest}))
+    assert fault(folder) == "invalid_manifest"
+
+
 def test_code_that_is_not_in_the_manifest_does_not_run(folder: Path) -> None:
     ran = folder.parent / "ran"
     (folder / "features.py").write_text(f"open({str(ran)!r}, 'w')\n")

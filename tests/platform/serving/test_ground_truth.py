@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from model_service.prediction_log.sqlite_database import FILE
 from model_service.prediction_log.store import PredictionStore, open_store
+from model_service.serving.ground_truth_endpoint import MOST_WAITING
 from tests.platform.serving.server_process import ServerProcess, stub_server
 from tests.platform.serving.test_prediction_log import ALWAYS, SERVICE, ask, logged
 
@@ -169,3 +174,24 @@ def test_a_log_that_cannot_be_reached_asks_to_send_again(tmp_path: Path) -> None
     assert answer.json()["type"] == "/docs#problem-log-unavailable"
     assert int(answer.headers["retry-after"]) > 0
     assert "geheim" not in answer.text + str(server.log) + "".join(server.told)
+
+
+def test_truth_that_a_slow_log_cannot_take_waits_for_nobody(tmp_path: Path) -> None:
+    with stub_server(tmp_path) as server, ThreadPoolExecutor(MOST_WAITING + 5) as callers:
+        path = "/v1/ground-truth"
+        truths = {"truths": [{"prediction_id": "a-1", "value": 1}]}
+        assert server.client.post(path, json=truths).status_code == 200
+        log = sqlite3.connect(tmp_path / "prediction_log" / FILE, isolation_level=None)
+        log.execute("BEGIN IMMEDIATE")
+        waiting = {
+            callers.submit(server.client.post, path, json=truths, timeout=60)
+            for _ in range(MOST_WAITING + 5)
+        }
+        refused = set(islice(as_completed(waiting, 60), 5))
+        for answer in (one.result() for one in refused):
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+            assert "Too much ground truth" in answer.json()["detail"]
+        assert ask(server, ROW)["rows"][0]["value"] == 3.0
+        log.execute("ROLLBACK")
+        assert {one.result().status_code for one in waiting - refused} == {200}
+        log.close()

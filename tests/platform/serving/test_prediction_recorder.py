@@ -11,14 +11,17 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from model_service.drift.counts import Counts
 from model_service.drift.profiling import profile_of
 from model_service.hooks import Hooks
 from model_service.prediction_log.records import LoggedRow
 from model_service.prediction_log.store import PredictionStore, StoreError
 from model_service.registry.loaded_version import LoadedVersion
-from model_service.registry.profile import write_profile
+from model_service.registry.profile import PROFILE, write_profile
+from model_service.serving import prediction_recorder
 from model_service.serving.answered_request import AnsweredRequest
 from model_service.serving.logs import LogWriter
+from model_service.serving.minute_counts import MinuteCounts
 from model_service.serving.prediction_recorder import PredictionRecorder
 from model_service.serving.row_answers import RowAnswer
 from model_service.settings import Settings
@@ -93,3 +96,33 @@ def test_counts_that_cannot_be_kept_for_once_count_no_row_twice_and_end_no_threa
     recorder.stop(60)
     assert (recorder.written, recorder.dropped) == (COUNT + 1, 0)
     assert recorder.failures == isinstance(error, StoreError)
+
+
+def test_a_hook_hears_of_a_large_batch_in_slices(
+    recorder: PredictionRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction_recorder, "ROWS_AN_EVENT", 8)
+    heard: list[list[LoggedRow]] = []
+    recorder._hooks = Hooks({"on_prediction": heard.append}, print)
+    wait_until_done(recorder)
+    recorder.stop(60)
+    recorder._hooks.wait(60)
+    assert [len(rows) for rows in heard] == [8, 8, 4]
+    assert [row.prediction_id for rows in heard for row in rows] == [f"p-{n}" for n in range(COUNT)]
+
+
+def test_a_profile_that_cannot_be_read_is_read_again(
+    recorder: PredictionRecorder, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    counts = MinuteCounts(tmp_path / "registry", told.append)
+    profile = tmp_path / "registry/sums/2" / PROFILE
+    away = profile.rename(tmp_path / "away")
+    profile.mkdir()  # what even root cannot read
+    counts.add([recorder._waiting[0]])
+    assert counts.unwritten() == []
+    assert PROFILE in told[0]
+    profile.rmdir()
+    away.rename(profile)
+    counts.add(list(recorder._waiting)[:3])
+    assert [Counts.decode(one.counts).rows for one in counts.unwritten()] == [3]
