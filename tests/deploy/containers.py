@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,10 +62,12 @@ class Containers:
         return self._output(command)
 
     @contextmanager
-    def running(self, image: str, *options: str) -> Iterator[Container]:
-        """Start a container, and end it."""
-        command = [*self.podman, "run", "--detach", *AS_IN_A_CLUSTER, *options, image]
-        identifier = self._output(command).split()[-1]
+    def running(
+        self, image: str, *options: str, command: Sequence[str] = ()
+    ) -> Iterator[Container]:
+        """Start a container with what its image runs, or with a command of it, and end it."""
+        words = [*self.podman, "run", "--detach", *AS_IN_A_CLUSTER, *options, image, *command]
+        identifier = self._output(words).split()[-1]
         try:
             yield Container(self.podman, identifier)
         finally:
@@ -110,9 +112,9 @@ class Container:
         """Ask it to end, as an orchestrator does."""
         self._run("kill", "--signal", "TERM", self.identifier)
 
-    def try_python(self, code: str) -> str:
-        """Run Python in it, whatever comes of that; return what was printed."""
-        command = [*self.podman, "exec", self.identifier, "python", "-c", code]
+    def execute(self, *words: str) -> str:
+        """Run a command in it, whatever comes of that; return what was printed."""
+        command = [*self.podman, "exec", self.identifier, *words]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         return ran.stdout + ran.stderr
 
