@@ -1,6 +1,6 @@
 """What callers see when twice as much is asked as the service can answer.
 
-    python benchmarks/serving/overload.py --work FOLDER [--queue-seconds 0.02]
+    python benchmarks/serving/overload.py --work FOLDER [--queue-seconds 0.1]
 
 FOLDER is that of `compare_peers.py`, whose model that stays in scikit-learn is asked. First the
 capacity is measured with closed callers; then requests are sent at fixed moments, at half and at
@@ -70,23 +70,33 @@ def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--queue-seconds", type=float, default=0.02)
+    parser.add_argument("--queue-seconds", type=float, default=0.1)
     parser.add_argument("--seconds", type=float, default=15)
     given = parser.parse_args()
     work = given.work.resolve()
-    os.environ["MODEL_SERVICE_LIMITS__QUEUE_SECONDS"] = str(given.queue_seconds)
     rows = json.loads((work / "model" / "rows.json").read_text())
     variant = next(each for each in VARIANTS if each.name == "ours, kept in scikit-learn")
-    server = Server(variant, work)
-    try:
+    body = json.dumps({"rows": rows[:1]}).encode()
+
+    def started() -> tuple[Server, bytes]:
+        server = Server(variant, work)
         server.wait(rows)
-        request = post(server.port, variant.path, json.dumps({"rows": rows[:1]}).encode())
+        return server, post(server.port, variant.path, body)
+
+    server, request = started()
+    try:
         measure(server.mark, server.port, request, callers=CALLERS, count=2000)
         full = measure(server.mark, server.port, request, callers=CALLERS, count=8000)
-        capacity = full.requests_per_second
-        print(f"capacity {capacity:,.0f} requests/s with {CALLERS} callers\n")
+    finally:
+        server.stop()
+    capacity = full.requests_per_second
+    print(f"capacity {capacity:,.0f} requests/s with {CALLERS} callers\n")
+    os.environ["MODEL_SERVICE_LIMITS__QUEUE_SECONDS"] = str(given.queue_seconds)
+    server, request = started()
+    try:
         print("| asked for | answered | 429 | other | p50 ms | p99 ms |")
         print("|---|---|---|---|---|---|")
+        asyncio.run(OpenLoop(server.port, request).run(capacity / 4, 2))  # only to warm up
         for times in (0.5, 2.0):
             asked = OpenLoop(server.port, request)
             asyncio.run(asked.run(capacity * times, given.seconds))
