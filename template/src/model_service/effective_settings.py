@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
-import yaml
 
+from model_service.files import read_yaml
 from model_service.repository import Repository
 from model_service.settings import read_settings, setting_names, variable_of
 
@@ -34,7 +34,7 @@ def effective_settings(
         SettingsError: the settings are not understood.
     """
     settings = read_settings(repository, environ)
-    stated = yaml.safe_load(repository.service_file.read_text(encoding="utf-8"))
+    stated = read_yaml(repository.service_file)
     found = []
     for name in setting_names():
         value: Any = settings

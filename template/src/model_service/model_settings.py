@@ -9,8 +9,8 @@ import datetime as dt
 from typing import Annotated
 
 import msgspec
-import yaml
 
+from model_service.files import FileError, read_yaml
 from model_service.repository import Repository
 from model_service.setting_names import hint_for, names_in
 
@@ -85,11 +85,11 @@ def read_model_settings(repository: Repository, name: str) -> ModelSettings:
     """
     path = repository.model_folder(name) / FILE
     try:
-        stated = yaml.safe_load(path.read_text(encoding="utf-8"))
+        stated = read_yaml(path)
     except FileNotFoundError:
         return ModelSettings()
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ModelSettingsError(f"{path} cannot be read: {error}") from None
+    except FileError as error:
+        raise ModelSettingsError(str(error)) from None
     try:
         return msgspec.convert(stated or {}, ModelSettings)
     except msgspec.ValidationError as error:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import yaml
 
+from model_service.files import FileError, read_yaml
 from model_service.repository import Repository
 from model_service.setting_names import did_you_mean, hint_for, names_in
 
@@ -161,14 +162,17 @@ def read_settings(repository: Repository, environ: Mapping[str, str]) -> Setting
     """
     path = repository.service_file
     try:
-        stated = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path} cannot be read: {error}") from None
+        stated = read_yaml(path)
+    except (OSError, FileError) as error:
+        raise SettingsError(str(error)) from None
     if not isinstance(stated, dict):
         raise SettingsError(f'{path} must hold settings such as "name: my-service".')
     _convert(stated, str(path))
     for variable, dotted in _overrides(environ):
-        _set(stated, dotted, environ[variable])
+        try:
+            _set(stated, dotted, environ[variable])
+        except (yaml.YAMLError, ValueError) as error:
+            raise SettingsError(f"{variable} is not understood: {error}") from None
         _convert(stated, variable)
     return _convert(stated, str(path))
 

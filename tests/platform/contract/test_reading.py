@@ -135,6 +135,8 @@ def test_a_contract_is_read_whole() -> None:
         ("unit: m²", "unit: 5", "unit: 5", "features.size.unit", "Put it in quotes"),
         ("maximum: 500", 'maximum: "500"', "500", "features.size.maximum", "without quotes"),
         ("maximum: 500", "maximum: .nan", "nan", "features.size.maximum", "Write a number"),
+        ("maximum: 500", f"maximum: {10**400}", "0" * 9, "features.size.maximum", "Write a number"),
+        ("maximum: 500", "maximum: !!bool x", "bool", "features.size.maximum", "Put it in quotes"),
         ('[Bonn, "no"]', "[]", "categories: []", "features.city.categories", "[a, b, c]"),
         ('    categories: [Bonn, "no"]\n', "", "  city:", "features.city.categories", "[a, b, c]"),
         ('[Bonn, "no"]', '[Bonn, "no", Bonn]', "categories", "features.city.categories.2", "twice"),

@@ -48,6 +48,7 @@ def test_a_file_that_is_not_there_names_no_model(path: Path) -> None:
         ("models: {a: {champion: '1', challengers: {'2': 5}, shadows: ['2']}}", "and a shadow"),
         ("models: {a: {shadows: ['2']}}", "need a champion"),
         ("models: [", "cannot be read"),
+        ("models: {a: {champion: '1'}, a: {champion: '2'}}", "a second time"),
         ("models: !!python/name:os.system {}", "cannot be read"),
     ],
 )

@@ -59,6 +59,7 @@ def test_an_expected_change_goes_from_a_day_to_a_day(tmp_path: Path) -> None:
         ("expected_changes: [{feature: age}]", "from"),
         ("- a", "object"),
         ("a: [", "cannot be read"),
+        ("max_age_days: 3\nmax_age_days: 4", "a second time"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_path(tmp_path: Path, text: str, said: str) -> None:

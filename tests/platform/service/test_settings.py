@@ -60,6 +60,8 @@ def test_each_setting_has_a_variable_of_its_own(setting: str) -> None:
         ({"MODEL_SERVICE_SERVER__PROT": "1"}, "Did you mean MODEL_SERVICE_SERVER__PORT?"),
         ({"MODEL_SERVICE_SERVER__PORT": "many"}, "MODEL_SERVICE_SERVER__PORT"),
         ({"MODEL_SERVICE_SERVER__PORT": "70000"}, "<= 65535"),
+        ({"MODEL_SERVICE_SERVER__PORT": "["}, "MODEL_SERVICE_SERVER__PORT is not understood"),
+        ({"MODEL_SERVICE_LAUNCH_DATE": "2026-13-01"}, "MODEL_SERVICE_LAUNCH_DATE is not under"),
     ],
 )
 def test_a_wrong_variable_is_refused_by_its_name(
@@ -78,6 +80,7 @@ def test_a_wrong_variable_is_refused_by_its_name(
         ("server: {}\n", "name"),
         ("- a\n", "must hold settings"),
         ("name: [\n", "cannot be read"),
+        ("name: a\nlaunch_date: 2026-13-01\n", "cannot be read: line 2"),
         ("", "must hold settings"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
+import sys
 from typing import Any, get_args
 
 import msgspec
@@ -141,7 +141,8 @@ def _bound(document: LocatedYaml, where: Where, value: Any, kind: FeatureType) -
             cure = 'Write it with its offset, such as "2026-01-31T00:00:00Z".'
             document.fault(where, f"{value!r} is no date and time.", cure)
         return moment
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not abs(value) <= sys.float_info.max:
         document.fault(where, f"{value!r} is no number.", "Write a number without quotes.")
         return None
     if kind == "integer" and (value != int(value) or abs(value) > LARGEST_INTEGER):

@@ -72,7 +72,7 @@ class LocatedYaml:
             return node.value
         try:
             return self._constructor.construct_object(node)
-        except (yaml.YAMLError, ValueError):
+        except (yaml.YAMLError, ValueError, LookupError):
             self.fault(where, f"{node.value!r} is not understood.", "Put it in quotes.")
             return None
 

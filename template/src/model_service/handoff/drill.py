@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from model_service.files import write_atomically
+from model_service.files import FileError, read_yaml, write_atomically
 from model_service.handoff.drill_copy import copy_service, what_is_wrong
 from model_service.handoff.drill_faults import FAULTS
 from model_service.repository import Repository
@@ -126,8 +126,8 @@ def read_drills(repository: Repository) -> list[Drill]:
     if not path.is_file():
         return []
     try:
-        return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")) or [], list[Drill])
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
+        return msgspec.convert(read_yaml(path) or [], list[Drill])
+    except (FileError, msgspec.ValidationError) as error:
         raise DrillError(f"{path} is not understood: {error}") from None
 
 

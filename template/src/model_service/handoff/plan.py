@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 import yaml
 
-from model_service.files import write_atomically
+from model_service.files import FileError, read_yaml, write_atomically
 from model_service.handoff.items import TEAM_NAMES, Team
 from model_service.repository import Repository
 from model_service.settings import Settings
@@ -293,10 +293,10 @@ def read_plan(path: Path) -> Plan:
         PlanError: there is none, or it is not understood.
     """
     try:
-        return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), Plan)
+        return msgspec.convert(read_yaml(path), Plan)
     except FileNotFoundError:
         raise PlanError(f"{path} is not there: `handoff plan` writes it.") from None
-    except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
+    except (FileError, msgspec.ValidationError) as error:
         raise PlanError(f"{path} is not understood: {error}") from None
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from model_service.files import sha256_of, write_atomically
+from model_service.files import FileError, read_yaml, sha256_of, write_atomically
 from model_service.handoff.items import TEAM_NAMES, Item, Team
 from model_service.handoff.outcome import StaleError, UnmetError
 from model_service.repository import Repository
@@ -60,8 +60,8 @@ def read_sign_off(repository: Repository, team: Team) -> SignOff:
     if not path.is_file():
         return SignOff(team)
     try:
-        found = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), SignOff)
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
+        found = msgspec.convert(read_yaml(path), SignOff)
+    except (FileError, msgspec.ValidationError) as error:
         raise SignatureError(f"{path} is not understood: {error}") from None
     if found.team != team:
         raise SignatureError(f"{path} holds the signatures of {found.team}, not of {team}.")
@@ -98,7 +98,7 @@ def _signed(root: Path, pattern: str) -> Iterator[tuple[Path, str]]:
 
 def _digest(root: Path, path: Path, key: str) -> str:
     if key:
-        stated = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        stated = read_yaml(path) or {}
         part = msgspec.json.encode(_plain(stated.get(key)), order="sorted")
         digest = hashlib.sha256(part).hexdigest()
     else:

@@ -6,8 +6,8 @@ import datetime as dt
 from typing import Annotated
 
 import msgspec
-import yaml
 
+from model_service.files import FileError, read_yaml
 from model_service.handoff.items import UnknownItemError, items_of
 from model_service.repository import Repository
 
@@ -44,10 +44,9 @@ def read_waivers(repository: Repository) -> dict[str, Waiver]:
     if not path.is_file():
         return {}
     try:
-        stated = yaml.safe_load(path.read_text(encoding="utf-8")) or []
-        waivers = msgspec.convert(stated, list[Waiver])
+        waivers = msgspec.convert(read_yaml(path) or [], list[Waiver])
         items_of([waiver.item for waiver in waivers])
-    except (OSError, yaml.YAMLError, msgspec.ValidationError, UnknownItemError) as error:
+    except (FileError, msgspec.ValidationError, UnknownItemError) as error:
         raise WaiverError(
             f"{path} is not understood: {error} A waiver has item, reason, by, given and until."
         ) from None

@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 import yaml
 
-from model_service.files import write_atomically
+from model_service.files import FileError, read_yaml, write_atomically
 
 HEADER = """\
 # Which version of each model answers: written by `train` (a model's first version), `promote`,
@@ -105,11 +105,11 @@ def read_traffic(path: Path) -> Traffic:
         TrafficError: the file cannot be read or says something that is not understood.
     """
     try:
-        stated = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        stated = read_yaml(path) or {}
     except FileNotFoundError:
         return Traffic()
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise TrafficError(f"{path} cannot be read: {error}") from None
+    except FileError as error:
+        raise TrafficError(str(error)) from None
     try:
         return msgspec.convert(stated, Traffic)
     except msgspec.ValidationError as error:

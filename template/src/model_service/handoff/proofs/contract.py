@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-import yaml
 
 from model_service.contract.compatibility import breaking_changes, raises_major
 from model_service.contract.contract import Contract, Output
-from model_service.files import sha256_of
+from model_service.files import FileError, read_yaml, sha256_of
 from model_service.handoff.bundle import bundle_folder, make_bundle
 from model_service.handoff.expectation import answered_rows, check_answer
 from model_service.handoff.generated_files import SUMS, stale_files
@@ -281,11 +280,10 @@ def read_consumers(subject: Subject) -> list[Consumer]:
     """Read `handoff/consumers.yaml`; there must be somebody in it."""
     path = subject.root / "handoff" / "consumers.yaml"
     try:
-        stated = yaml.safe_load(path.read_text(encoding="utf-8"))
-        consumers = msgspec.convert(stated or [], list[Consumer])
+        consumers = msgspec.convert(read_yaml(path) or [], list[Consumer])
     except FileNotFoundError:
         consumers = []
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
+    except (FileError, msgspec.ValidationError) as error:
         raise UnmetError(f"handoff/consumers.yaml: {error}") from None
     if not consumers:
         raise UnmetError("handoff/consumers.yaml names nobody: who calls, and relies on what?")

@@ -9,8 +9,8 @@ from collections import Counter
 from typing import Annotated, Any
 
 import msgspec
-import yaml
 
+from model_service.files import FileError, read_yaml
 from model_service.handoff.alerts import alerts_of
 from model_service.handoff.drill import DrillError, read_drills
 from model_service.handoff.items import checklist
@@ -169,10 +169,10 @@ def age_is_limited(subject: Subject) -> str:
 def old_versions_end(subject: Subject) -> str:
     """Every version that is kept for callers by its number has an end that they were told."""
     path = subject.root / "handoff" / "deprecations.yaml"
-    stated: Any = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else []
     try:
+        stated: Any = read_yaml(path) if path.is_file() else []
         ends = {(d.model, d.version): d for d in msgspec.convert(stated or [], list[Deprecation])}
-    except msgspec.ValidationError as error:
+    except (FileError, msgspec.ValidationError) as error:
         raise UnmetError(f"handoff/deprecations.yaml: {error}") from None
     kept = 0
     for model, entry in subject.traffic.models.items():
