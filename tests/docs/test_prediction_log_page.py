@@ -84,7 +84,7 @@ def test_every_command_of_the_page_does_what_the_page_says(service: Repository) 
         def did(typed: str) -> str:
             return run(typed, service.root, server.url, prediction_id)
 
-        assert '"truths":[{"result":' in did(tell)
+        assert '"ground_truth":[{"result":' in did(tell)
         truth = service.root / "truth.csv"
         truth.write_text(f"prediction_id,value\n{prediction_id},3850\n")
         did(by_id)

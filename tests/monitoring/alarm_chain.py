@@ -146,7 +146,7 @@ class Chain:
                 for answered, row in zip(answer.json()["rows"], rows, strict=True)
             ]
             told = self.client.post(
-                self.url("service", "/v1/ground-truth"), json={"truths": entries}
+                self.url("service", "/v1/ground-truth"), json={"ground_truth": entries}
             )
             assert told.status_code == 200, told.text
 

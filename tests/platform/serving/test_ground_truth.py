@@ -41,13 +41,13 @@ def store(folder: Path) -> Iterator[PredictionStore]:
 
 
 def tell(server: ServerProcess, *truths: Any) -> Any:
-    answer = server.client.post("/v1/ground-truth", json={"truths": truths})
+    answer = server.client.post("/v1/ground-truth", json={"ground_truth": truths})
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
 def results(answer: Any) -> list[str]:
-    return [one["result"] for one in answer["truths"]]
+    return [one["result"] for one in answer["ground_truth"]]
 
 
 def truths_of(store: PredictionStore, model: str) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def test_truth_is_matched_repeated_and_corrected(
         "corrected": 0,
         "unknown": 0,
         "refused": 0,
-        "truths": [{"result": "matched"}],
+        "ground_truth": [{"result": "matched"}],
     }
     assert results(tell(server, {"prediction_id": one, "value": 4.0})) == ["repeated"]
     assert results(tell(server, {"prediction_id": one, "value": 5})) == ["corrected"]
@@ -142,7 +142,7 @@ def test_a_bad_entry_is_refused_and_costs_the_others_nothing(
     answer = tell(server, entry, {"prediction_id": known, "value": "stays"})
 
     assert results(answer) == ["refused", "matched"]
-    assert said in answer["truths"][0]["message"]
+    assert said in answer["ground_truth"][0]["message"]
 
 
 @pytest.mark.parametrize(
@@ -150,10 +150,10 @@ def test_a_bad_entry_is_refused_and_costs_the_others_nothing(
     [
         (b"{", 400, "invalid-json"),
         (b"[]", 400, "invalid-request"),
-        (b'{"truths": []}', 400, "invalid-request"),
-        (b'{"truths": [1], "more": 2}', 400, "invalid-request"),
-        (b'{"truths": [%s]}' % b", ".join([b"1"] * 51), 413, "too-many-rows"),
-        (b'{"truths": [1, 2]}', 422, "rows-rejected"),
+        (b'{"ground_truth": []}', 400, "invalid-request"),
+        (b'{"ground_truth": [1], "more": 2}', 400, "invalid-request"),
+        (b'{"ground_truth": [%s]}' % b", ".join([b"1"] * 51), 413, "too-many-rows"),
+        (b'{"ground_truth": [1, 2]}', 422, "rows-rejected"),
     ],
 )
 def test_what_holds_no_truth_at_all_is_a_problem(
@@ -168,7 +168,7 @@ def test_what_holds_no_truth_at_all_is_a_problem(
 def test_a_log_that_cannot_be_reached_asks_to_send_again(tmp_path: Path) -> None:
     place = "postgresql://anna:geheim@127.0.0.1:1/log"
     with stub_server(tmp_path, stores={"prediction_log": place}) as server:
-        truths = {"truths": [{"prediction_id": "a-1", "value": 1}]}
+        truths = {"ground_truth": [{"prediction_id": "a-1", "value": 1}]}
         answer = server.client.post("/v1/ground-truth", json=truths)
     assert answer.status_code == 503
     assert answer.json()["type"] == "/docs#problem-log-unavailable"

@@ -52,7 +52,7 @@ def test_hooks_hear_of_versions_answers_refusals_and_truth(tmp_path: Path) -> No
         answer = ask(server, person, {"customer": "planted", "planted": 1}, model="people")
         prediction_id = answer["rows"][0]["prediction_id"]
         [rows] = events(tmp_path, "on_prediction", 1)
-        truths = {"truths": [{"prediction_id": prediction_id, "value": "stays"}]}
+        truths = {"ground_truth": [{"prediction_id": prediction_id, "value": "stays"}]}
         server.client.post("/v1/ground-truth", json=truths)
         ask(server, {**ROW, "plantedfield": 1})
         rejection, unknown = events(tmp_path, "on_rejection", 2)
@@ -87,7 +87,7 @@ def test_a_hook_that_raises_or_hangs_costs_no_answer_and_is_counted_and_named(
         for _ in range(3):
             assert ask(server, ROW)["rows"][0]["value"] == 3.0
             server.client.post("/v1/models/sums/predict", json={"rows": [{}]})
-        truths = {"truths": [{"prediction_id": "a-1", "value": 1}]}
+        truths = {"ground_truth": [{"prediction_id": "a-1", "value": 1}]}
         assert server.client.post("/v1/ground-truth", json=truths).status_code == 200
         for hook, result in (
             ("on_prediction", "failed"),

@@ -107,8 +107,8 @@ def test_ground_truth_is_told_to_the_stub_and_kept_apart_from_what_models_answer
     told = {"prediction_id": predicted(stub, [ROW])[0]["prediction_id"], "value": "Adelie"}
 
     def results() -> list[str]:
-        answer = stub.client.post("/v1/ground-truth", json={"truths": [told]}).json()
-        return [one["result"] for one in answer["truths"]]
+        answer = stub.client.post("/v1/ground-truth", json={"ground_truth": [told]}).json()
+        return [one["result"] for one in answer["ground_truth"]]
 
     wait_for(lambda: results() == ["repeated"])
     assert (untrained / "prediction_log/stub/predictions.sqlite").exists()

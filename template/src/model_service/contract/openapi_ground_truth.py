@@ -25,7 +25,7 @@ _STATUSES = (400, 401, 405, 408, 413, 415, 422, 500, 503)
 def ground_truth_path() -> Schema:
     """Return the operation; its schemas are those of `ground_truth_schemas`."""
     example = {
-        "truths": [
+        "ground_truth": [
             {"prediction_id": "5f1c0a9be2d4-1", "value": 3750.0},
             {"prediction_id": "5f1c0a9be2d4-2", "value": 4100.0, "at": "2026-01-31T12:00:00Z"},
         ]
@@ -34,7 +34,7 @@ def ground_truth_path() -> Schema:
         **dict.fromkeys(RESULTS, 0),
         "matched": 1,
         "unknown": 1,
-        "truths": [{"result": "matched"}, {"result": "unknown"}],
+        "ground_truth": [{"result": "matched"}, {"result": "unknown"}],
     }
     return {
         "operationId": "tell_ground_truth",
@@ -98,16 +98,16 @@ def ground_truth_schemas() -> Schema:
     return {
         "GroundTruth": {
             "type": "object",
-            "required": ["truths"],
-            "properties": {"truths": {"type": "array", "minItems": 1, "items": entry}},
+            "required": ["ground_truth"],
+            "properties": {"ground_truth": {"type": "array", "minItems": 1, "items": entry}},
             "additionalProperties": False,
         },
         "KeptGroundTruth": {
             "type": "object",
-            "required": [*RESULTS, "truths"],
+            "required": [*RESULTS, "ground_truth"],
             "properties": {
                 **dict.fromkeys(RESULTS, count),
-                "truths": {"type": "array", "items": kept},
+                "ground_truth": {"type": "array", "items": kept},
             },
         },
     }

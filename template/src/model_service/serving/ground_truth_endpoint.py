@@ -64,11 +64,11 @@ class GroundTruthEndpoint:
         counted: Counter[str] = Counter(one.result for one in kept)
         if counted["refused"] == len(kept):
             faults = [
-                RequestFault(f"/truths/{row}", "refused", one.message)
+                RequestFault(f"/ground_truth/{row}", "refused", one.message)
                 for row, one in enumerate(kept)
             ]
             raise ProblemError("rows-rejected", "No entry can be kept.", faults=faults)
-        answer = {**{result: counted[result] for result in RESULTS}, "truths": kept}
+        answer = {**{result: counted[result] for result in RESULTS}, "ground_truth": kept}
         return Response(msgspec.json.encode(answer), media_type="application/json")
 
     async def _kept(self, entries: list[object]) -> list[KeptTruth]:
@@ -125,10 +125,10 @@ def _entries(body: bytes, most: int) -> list[object]:
         stated = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         raise ProblemError("invalid-json", "The body is not JSON.") from None
-    entries = stated.get("truths") if isinstance(stated, dict) and len(stated) == 1 else None
+    entries = stated.get("ground_truth") if isinstance(stated, dict) and len(stated) == 1 else None
     if not isinstance(entries, list) or not entries:
         raise ProblemError(
-            "invalid-request", 'Send {"truths": [{"prediction_id": "…", "value": …}, …]}.'
+            "invalid-request", 'Send {"ground_truth": [{"prediction_id": "…", "value": …}, …]}.'
         )
     if len(entries) > most:
         raise ProblemError("too-many-rows", f"At most {most} entries are kept at once.")

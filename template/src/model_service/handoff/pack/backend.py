@@ -174,7 +174,7 @@ def _process() -> Piece:
                 ),
                 (
                     "When it is known what really happened, tell it: `POST /v1/ground-truth` with "
-                    '`{"truths": [{"prediction_id": "…", "value": …}]}`'
+                    '`{"ground_truth": [{"prediction_id": "…", "value": …}]}`'
                     ". Without it nobody can say whether the model is still good."
                 ),
                 "Let programs tell errors apart by `type`, never by their words.",
