@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 import pytest
 import yaml
@@ -14,7 +19,7 @@ import yaml
 from tests.rendering import ROOT, TOOLS, commit_all, git
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.rendering import Template
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     Render = Callable[..., Path]
 
 MAY_WRITE = {
+    "nightly.yml digest": {"issues": "write"},
     "_review.yml comment": {"pull-requests": "write"},
     "_image.yml image": {"contents": "read", "packages": "write"},
     "_promote.yml promote": {"packages": "write"},
@@ -213,7 +219,14 @@ def test_gitlab_promotes_by_hand_and_keeps_nightly_jobs_out_of_changes(gitlab: P
     jobs = load(gitlab / ".gitlab-ci.yml")
     assert jobs["promote"]["rules"][0]["when"] == "manual"
     assert set(jobs["promote"]["needs"]) == {"handoff", "container"}
-    for name in ("conformance", "freshness", "vulnerabilities", "template"):
+    for name in (
+        "conformance",
+        "freshness",
+        "vulnerabilities",
+        "template",
+        "digest",
+        "tell-digest",
+    ):
         assert jobs[name]["rules"] == [{"if": '$CI_PIPELINE_SOURCE == "schedule"'}]
 
 
@@ -248,6 +261,180 @@ def test_what_a_branch_changes_in_a_model_is_compared(render: Render) -> None:
     assert "registry/penguin_mass/2" in compared.stdout
     assert "penguin_species" not in compared.stdout
     assert git(service, "status", "--porcelain") == ""
+
+
+DIGEST = (
+    ".venv/bin/python -m model_service handoff check --format md > build/handoff.md"
+    " || test $? -ne 2"
+)
+TOKEN = {"REVIEW_TOKEN": "may comment"}
+NOTED = """\
+#!/bin/sh
+# Notes what it was called with; the tracker has an issue once one was created.
+echo "$@" >> "$NOTES"
+case "$1 $2" in "issue list") grep -q "^issue create" "$NOTES" && echo 7; true ;; esac
+"""
+
+
+def bash(service: Path, script: str, **environ: object) -> subprocess.CompletedProcess[str]:
+    """Run a step as the two systems do, with the code of the working tree."""
+    programs = service.parent / "programs"
+    programs.mkdir(exist_ok=True)
+    for name, text in (("gh", NOTED), ("date", "#!/bin/sh\necho 1\n")):  # a Monday
+        (programs / name).write_text(text, encoding="utf-8")
+        (programs / name).chmod(0o755)
+    python = service / ".venv/bin/python"
+    if not python.exists():
+        python.parent.mkdir(parents=True)
+        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
+        python.chmod(0o755)
+    platform = {"PYTHONPATH": str(ROOT / "template/src"), "NOTES": str(service.parent / "notes")}
+    path = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    return subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", script],
+        cwd=service,
+        env=os.environ | platform | path | {name: str(value) for name, value in environ.items()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def breaking_change(service: Path) -> None:
+    """Commit a change that breaks callers, on a branch of its own."""
+    commit_all(service)
+    git(service, "switch", "--quiet", "--create", "change")
+    contract = service / "models/penguin_species/contract.yaml"
+    text = contract.read_text(encoding="utf-8")
+    changed = text.replace("on_missing: {impute: 44.5}", "on_missing: reject")
+    assert changed != text
+    contract.write_text(changed, encoding="utf-8")
+    commit_all(service)
+
+
+def step_of(workflow: Path, job: str, word: str) -> str:
+    """The shell of the one step of a job that says a word."""
+    steps = [step["run"] for step in load(workflow)["jobs"][job]["steps"] if "run" in step]
+    (found,) = [step for step in steps if word in step]
+    return str(found)
+
+
+def outputs_of(service: Path, step: str, **environ: object) -> tuple[int, str]:
+    """Run a step of GitHub's, and return its exit code and the text that it hands on."""
+    output = service.parent / "output"
+    ran = bash(service, step, GITHUB_OUTPUT=output, GITHUB_STEP_SUMMARY=os.devnull, **environ)
+    handed_on = output.read_text(encoding="utf-8")
+    head, _, rest = handed_on.partition("\n")
+    text, _, end = rest.rpartition(f"\n{head.partition('<<')[2]}")
+    assert end.strip() == "", handed_on
+    assert ran.stderr == "", ran.stderr
+    return ran.returncode, text
+
+
+def notes_of(service: Path) -> str:
+    return (service.parent / "notes").read_text(encoding="utf-8")
+
+
+def test_what_breaks_callers_becomes_a_comment_on_github(render: Render) -> None:
+    service = render(ci="github")
+    breaking_change(service)
+    review = service / ".github/workflows/_review.yml"
+    code, comment = outputs_of(service, step_of(review, "contract", "diff"), BASE="main")
+    assert (code, "bill_length_mm" in comment) == (1, True), comment
+    step = step_of(review, "comment", "gh")
+    commented = bash(service, step, NUMBER="12", COMMENT=comment)
+    assert commented.returncode == 0, commented.stderr
+    assert notes_of(service).startswith(f"pr comment 12 --body {comment} --edit-last")
+
+
+def test_the_digest_of_the_night_is_told_on_github(render: Render) -> None:
+    service = render(ci="github")
+    commit_all(service)
+    workflows = service / ".github/workflows"
+    step = step_of(workflows / "_handoff.yml", "handoff", DIGEST)
+    code, digest = outputs_of(service, step)
+    assert (code, "Backend: " in digest) == (0, True), digest
+    step = step_of(workflows / "nightly.yml", "digest", "gh")
+    for _ in range(2):
+        told = bash(service, step, DIGEST=digest)
+        assert told.returncode == 0, told.stderr
+    created, changed = notes_of(service).split("issue list")[1:]
+    assert f"--label handoff-digest --body {digest}" in created
+    assert f"issue edit 7 --body {digest}" in changed
+    assert f"issue comment 7 --body {digest}" in changed
+
+
+@contextmanager
+def tracker_of_gitlab() -> Iterator[tuple[str, list[tuple[str, str, dict[str, list[str]]]]]]:
+    """Give the address of an API that keeps what it is sent, and has one issue once it got one."""
+    kept: list[tuple[str, str, dict[str, list[str]]]] = []
+
+    class Api(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
+            assert self.headers["PRIVATE-TOKEN"] == TOKEN["REVIEW_TOKEN"]
+            if self.command != "GET":
+                kept.append((self.command, self.path, parse_qs(body)))
+            issues = json.dumps([{"iid": 7}] if kept else []).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(issues)))
+            self.end_headers()
+            self.wfile.write(issues)
+
+        do_GET = do_POST = do_PUT = answer  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}", kept
+        server.shutdown()
+
+
+def gitlab_script(service: Path, part: str, job: str) -> str:
+    """The shell of a job of GitLab's without its targets of make, which install and train."""
+    lines = load(service / f".gitlab/{part}.yml")[job]["script"]
+    return "\n".join(line for line in lines if "make " not in line)
+
+
+def test_what_breaks_callers_becomes_a_comment_on_gitlab(render: Render) -> None:
+    service = render(ci="gitlab")
+    breaking_change(service)
+    git(service, "update-ref", "refs/remotes/origin/main", "main")
+    diff = gitlab_script(service, "review", ".contract")
+    assert bash(service, diff, CI_MERGE_REQUEST_TARGET_BRANCH_NAME="main").returncode == 1
+    with tracker_of_gitlab() as (address, kept):
+        variables = {"CI_API_V4_URL": address, "CI_PROJECT_ID": 3, "CI_MERGE_REQUEST_IID": 12}
+        comment = gitlab_script(service, "review", ".comment")
+        assert "skipped: " in bash(service, comment, **variables).stdout
+        told = bash(service, comment, **variables, **TOKEN)
+        assert told.returncode == 0, told.stderr
+    ((_, path, sent),) = kept
+    assert path == "/projects/3/merge_requests/12/notes"
+    assert "bill_length_mm" in sent["body"][0]
+
+
+def test_the_digest_of_the_night_is_told_on_gitlab(render: Render) -> None:
+    service = render(ci="gitlab")
+    commit_all(service)
+    assert DIGEST in load(service / ".gitlab/nightly.yml")[".digest"]["script"]
+    (service / "build").mkdir()
+    (service / "build/handoff.md").write_text("Backend: 3 to do", encoding="utf-8")
+    with tracker_of_gitlab() as (address, kept):
+        variables = {"CI_API_V4_URL": address, "CI_PROJECT_ID": 3}
+        tell = gitlab_script(service, "nightly", ".tell-digest")
+        assert "skipped: " in bash(service, tell, **variables).stdout
+        for _ in range(2):
+            told = bash(service, tell, **variables, **TOKEN)
+            assert told.returncode == 0, told.stderr
+    assert [(verb, path) for verb, path, _ in kept] == [
+        ("POST", "/projects/3/issues"),
+        ("PUT", "/projects/3/issues/7"),
+        ("POST", "/projects/3/issues/7/notes"),
+    ]
+    assert kept[0][2]["description"] == kept[1][2]["description"] == kept[2][2]["body"]
+    assert kept[0][2]["description"] == ["Backend: 3 to do"]
 
 
 @pytest.mark.parametrize(
