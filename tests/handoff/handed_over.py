@@ -47,6 +47,14 @@ CONSUMERS = """\
   timeout_milliseconds: 500
   fallback: shows the form without a suggestion
 """
+DRILLS = f"""\
+- fault: full-disk
+  began: {TODAY}T09:00:00+00:00
+  minutes: 12.0
+  solved_by: Bob
+  email: bob@example.invalid
+  section: RecordsDropped
+"""
 
 
 def command(root: Path, *arguments: str, platform: Path | None = None) -> tuple[int, str, str]:
@@ -87,6 +95,7 @@ def fill_in(root: Path) -> None:
         encoding="utf-8",
     )
     (root / "handoff/consumers.yaml").write_text(CONSUMERS, encoding="utf-8")
+    (root / "handoff/drills.yaml").write_text(DRILLS, encoding="utf-8")
     caller = Caller("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", 9, {"penguin_species": 9})
     caller.statuses = {"200": 8, "422": 1}
     callers_file(Repository(root)).parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +111,7 @@ def export(root: Path) -> None:
 
 
 def plan_and_sign(root: Path) -> None:
-    """Plan with somebody and an address for every ticket, and sign everything there is to sign."""
+    """Plan with somebody and an address for every ticket, and sign."""
     repository = Repository(root)
     made = make_plan(read_settings(repository, {}), "new-service", "acme", TODAY)
     tickets = tuple(
@@ -112,9 +121,14 @@ def plan_and_sign(root: Path) -> None:
     write_plan(
         plan_file(repository, "new-service", ""), msgspec.structs.replace(made, tickets=tickets)
     )
+    sign_everything(root)
+
+
+def sign_everything(root: Path) -> None:
+    """Let each team sign what there is to sign, as it is now."""
     for item in checklist():
         for team in item.signers:
-            sign(repository, item, team, f"Somebody of {team}", "seen", TODAY)
+            sign(Repository(root), item, team, f"Somebody of {team}", "seen", TODAY)
 
 
 def measure(root: Path) -> None:

@@ -33,8 +33,10 @@ FELT = {
 
 @pytest.fixture
 def repository(handed_over: Path, tmp_path: Path) -> Repository:
-    """A service of one's own."""
-    return Repository(service.copy_of(handed_over, tmp_path / "service"))
+    """A service of one's own in which nobody has drilled yet."""
+    root = service.copy_of(handed_over, tmp_path / "service")
+    (root / "handoff/drills.yaml").unlink()
+    return Repository(root)
 
 
 def mend(repository: Repository, fault: str) -> None:

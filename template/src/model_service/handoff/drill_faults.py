@@ -13,7 +13,7 @@ import yaml
 from model_service.contract.contract import Contract
 from model_service.contract.examples import example_value
 from model_service.handoff.drill_copy import CALLERS, STORES
-from model_service.handoff.scratch import change_a_byte, copy_version, seal
+from model_service.handoff.scratch import change_a_byte, copy_version, run_before_features, seal
 from model_service.model_settings import read_model_settings
 from model_service.registry.golden import GOLDEN, read_golden, write_golden
 from model_service.registry.loaded_version import load_version
@@ -74,12 +74,7 @@ def slow_feature(copy: Repository) -> None:
     seconds = 3 * read_settings(copy, {}).slo.latency_milliseconds / 1000
     slow = version.with_name(str(1 + max(int(path.name) for path in version.parent.iterdir())))
     copy_version(version, slow)
-    with (slow / "features.py").open("a", encoding="utf-8") as code:
-        code.write(
-            "\n\n_quick = features\n\n\ndef features(columns):\n    import time\n\n"
-            f"    time.sleep({seconds:g})\n    return _quick(columns)\n"
-        )
-    seal(slow)
+    run_before_features(slow, f"import time\n\ntime.sleep({seconds:g})")
     promote(copy.traffic, model, slow.name, by="promote")
 
 

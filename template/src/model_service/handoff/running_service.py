@@ -67,7 +67,11 @@ class RunningService:
         headers: Mapping[str, str] | None = None,
         seconds: float = 60,
     ) -> Reply:
-        """Send one request; `content` is sent as JSON, bytes as they are."""
+        """Send one request; `content` is sent as JSON, bytes as they are.
+
+        Raises:
+            UnmetError: it is not answered.
+        """
         body = content if isinstance(content, bytes | None) else msgspec.json.encode(content)
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
         try:
@@ -75,6 +79,8 @@ class RunningService:
             answer = connection.getresponse()
             named = {name.lower(): value for name, value in answer.getheaders()}
             return Reply(answer.status, named, answer.read())
+        except (OSError, http.client.HTTPException) as error:
+            raise UnmetError(f"{method} {path} is not answered: {error}") from None
         finally:
             connection.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import textwrap
 from pathlib import Path
 
 import msgspec
@@ -21,7 +22,18 @@ SCRATCH_STORES = {
 SECOND, BROKEN = "999999998", "999999999"
 """Versions that only the proofs know: a copy of the champion, and one with a changed byte."""
 
+BEFORE_FEATURES = """
 
+import functools
+
+_features_of_before = features
+
+
+@functools.wraps(_features_of_before)
+def features(columns):
+{code}
+    return _features_of_before(columns)
+"""
 NOT_LINKED = ("registry", "traffic.yaml", "prediction_log", "handoff", "hooks.py", ".git", ".venv")
 """What commands write to, and hooks: nobody outside is told of what a proof does."""
 
@@ -76,6 +88,13 @@ def seal(version: Path) -> None:
         read_manifest(version), version=version.name, files=digests_of(version)
     )
     write_manifest(version, manifest)
+
+
+def run_before_features(version: Path, code: str) -> None:
+    """Let `features()` of a version begin with some lines of code, and seal it again."""
+    with (version / "features.py").open("a", encoding="utf-8") as source:
+        source.write(BEFORE_FEATURES.format(code=textwrap.indent(code, "    ")))
+    seal(version)
 
 
 def change_a_byte(version: Path) -> None:

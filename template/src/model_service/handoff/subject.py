@@ -90,14 +90,22 @@ class Subject:
     def champions(self) -> dict[str, LoadedVersion]:
         """The champion of every model, by the model's name."""
         found = {}
+        for name, version in self.champion_names.items():
+            try:
+                found[name] = load_version(self.registry.folder(name, version))
+            except VersionError as error:
+                raise UnmetError(f"{name} {version}: {error}") from None
+        return found
+
+    @cached_property
+    def champion_names(self) -> dict[str, str]:
+        """The number of the champion of every model, by the model's name."""
+        found = {}
         for name in self.contracts:
             entry = self.traffic.models.get(name)
             if entry is None or entry.champion is None:
                 raise SkippedError(f"{name} has no champion yet: {self.command} train {name}")
-            try:
-                found[name] = load_version(self.registry.folder(name, entry.champion))
-            except VersionError as error:
-                raise UnmetError(f"{name} {entry.champion}: {error}") from None
+            found[name] = entry.champion
         return found
 
     @cached_property
@@ -117,10 +125,6 @@ class Subject:
     @cached_property
     def scratch(self) -> Repository:
         """The folder that `service` runs in."""
-        for name in self.contracts:
-            entry = self.traffic.models.get(name)
-            if entry is None or entry.champion is None:
-                raise SkippedError(f"{name} has no champion yet: {self.command} train {name}")
         return self.new_scratch("scratch")
 
     @cached_property
@@ -132,6 +136,7 @@ class Subject:
 
     def new_scratch(self, name: str) -> Repository:
         """Lay out one more folder to run a service in."""
+        self.champion_names  # noqa: B018 - without one there is nothing to serve
         folder = self.folder(name)
         try:
             return make_scratch(self.repository, self.registry, self.traffic, folder)

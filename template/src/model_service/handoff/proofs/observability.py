@@ -137,7 +137,7 @@ def the_monitor_runs(subject: Subject) -> str:
     if ran.returncode:
         last = (ran.stdout.strip().splitlines() or ["it says nothing"])[-1]
         raise UnmetError(f"monitor --once ends with {ran.returncode}: {last}")
-    if lacking := [model for model in subject.served if model[:8] not in ran.stdout]:
+    if lacking := [model for model in subject.served if model not in ran.stdout]:
         raise UnmetError(f"the monitor does not look at {lacking[0]}")
     return ", ".join(words)
 
