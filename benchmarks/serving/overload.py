@@ -1,8 +1,9 @@
 """What callers see when twice as much is asked as the service can answer.
 
-    python benchmarks/serving/overload.py --work FOLDER [--queue-seconds 0.1]
+    python benchmarks/serving/overload.py --work FOLDER [--queue-seconds 0.02]
 
-FOLDER is that of `compare_peers.py`, whose model that stays in scikit-learn is asked. First the
+FOLDER is that of `compare_peers.py`, whose model that stays in scikit-learn is asked, each request
+by itself: answered in batches it would outrun the sender, which has to share the machine. First the
 capacity is measured with closed callers; then requests are sent at fixed moments, at half and at
 twice that rate, whatever the answers do, and each is timed from the moment it was due.
 """
@@ -70,10 +71,13 @@ def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--queue-seconds", type=float, default=0.1)
+    parser.add_argument("--queue-seconds", type=float, default=0.02)
     parser.add_argument("--seconds", type=float, default=15)
     given = parser.parse_args()
     work = given.work.resolve()
+    alone = work / "service" / "models" / "kept" / "model.yaml"
+    alone.parent.mkdir(exist_ok=True)
+    alone.write_text("batching: false\n")
     rows = json.loads((work / "model" / "rows.json").read_text())
     variant = next(each for each in VARIANTS if each.name == "ours, kept in scikit-learn")
     body = json.dumps({"rows": rows[:1]}).encode()
@@ -107,6 +111,7 @@ def main() -> None:
             print(f"| {times:g} times | {answered} | {shed} | {other} | {waits} |")
     finally:
         server.stop()
+        alone.unlink()
 
 
 if __name__ == "__main__":
