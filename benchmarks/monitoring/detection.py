@@ -2,9 +2,9 @@
 
     python benchmarks/monitoring/detection.py [--splits 20] [--budget 0.1]
 
-Prints a line for each size of window and each change. Before the change come two windows without
-it; `wrong` are cases with an alarm on a column that was not touched. A table that is too small for
-four windows is left out.
+Prints a line for each size of window, each number of windows a month and each change. Before the
+change come two windows without it; `wrong` are cases with an alarm on a column that was not
+touched. A table that is too small for four windows is left out.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from benchmarks.monitoring.changes import CHANGES, columns_for
 from benchmarks.monitoring.tables import tables
 from benchmarks.monitoring.windows import Split, dependence_values
 from model_service.drift.dependence import Broken, Dependence, broken, dependence_of
-from model_service.drift.rule import Levels, examine
+from model_service.drift.rule import TESTS_OF_A_FEATURE, Levels, examine
 
-WINDOWS_A_MONTH = 720
-SIZES = (200, 1000, 5000)
+HOURLY, DAILY = 720, 30
+"""Windows a month: the more of them share the budget, the stricter each is judged."""
+SIZES = ((200, DAILY), (200, HOURLY), (500, HOURLY), (1000, HOURLY), (5000, HOURLY))
+ROWS_OF_A_DAY = (200, 500, 1000, 5000)
 TRIES = 3
 """Columns that each change is tried in, drawn anew for each split."""
 
@@ -38,27 +40,33 @@ class Tally(msgspec.Struct):
     unchanged_alarms: int = 0
 
 
+Tallies = dict[tuple[int, int, str], Tally]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--splits", type=int, default=20, help="of each table")
     parser.add_argument("--budget", type=float, default=0.1, help="false alarms a month")
     given = parser.parse_args()
     chance = np.random.default_rng(1)
-    tallies: dict[tuple[int, str], Tally] = defaultdict(Tally)
+    tallies: Tallies = defaultdict(Tally)
     for table in tables().values():
         for _ in range(given.splits):
             split = Split(table, chance)
             _break(split, given.budget, chance, tallies)
-            for size in SIZES:
+            for size, a_month in SIZES:
                 windows = [w for w, _ in zip(split.windows(size), range(4), strict=False)]
                 if len(windows) == 4:
-                    _change(table, split, windows, given.budget, chance, tallies)
-    print("| rows | change | cases | found | wrong column | unchanged, yet an alarm |")
-    print("|---|---|---|---|---|---|")
-    for (size, change), tally in sorted(tallies.items()):
+                    tests = TESTS_OF_A_FEATURE * len(table.columns)
+                    levels = Levels.for_budget(given.budget, a_month, tests)
+                    _change(table, split, windows, levels, chance, tallies, a_month)
+    print("| rows | a month | change | cases | found | wrong column | unchanged, yet an alarm |")
+    print("|---|---|---|---|---|---|---|")
+    for (size, a_month, change), tally in sorted(tallies.items()):
         share = f"{tally.found / tally.cases:.1%}"
         alarms = tally.unchanged_alarms if change.startswith("broken") else ""
-        print(f"| {size:,} | {change} | {tally.cases} | {share} | {tally.wrong} | {alarms} |")
+        told = f"{tally.cases} | {share} | {tally.wrong} | {alarms} |"
+        print(f"| {size:,} | {a_month} | {change} | {told}")
     print(f"{time.process_time():.0f} CPU seconds")
 
 
@@ -66,11 +74,11 @@ def _change(
     table: pd.DataFrame,
     split: Split,
     windows: list[pd.DataFrame],
-    budget: float,
+    levels: Levels,
     chance: np.random.Generator,
-    tallies: dict[tuple[int, str], Tally],
+    tallies: Tallies,
+    a_month: int,
 ) -> None:
-    levels = Levels.for_budget(budget, WINDOWS_A_MONTH, 4 * len(table.columns))
     counted = [split.count(window) for window in windows]
     for change, act in CHANGES.items():
         columns = columns_for(change, table)
@@ -84,7 +92,7 @@ def _change(
                 history = [*history, msgspec.structs.replace(unchanged, features=features)]
                 found = examine(split.reference, history, levels)
                 alarms |= {finding.feature for finding in found if finding.alarms}
-            tally = tallies[len(windows[0]), change]
+            tally = tallies[len(windows[0]), a_month, change]
             tally.cases += 1
             tally.found += column in alarms
             tally.wrong += bool(alarms - {column})
@@ -94,21 +102,21 @@ def _break(
     split: Split,
     budget: float,
     chance: np.random.Generator,
-    tallies: dict[tuple[int, str], Tally],
+    tallies: Tallies,
 ) -> None:
     """Shuffle a column among the rows of a day: one of those that hang together with another."""
     reference = dependence_of(split.contract, split.reference, dependence_values(split.training))
 
     def ask(day: pd.DataFrame) -> list[Broken]:
         values = dependence_values(day)
-        return broken(split.contract, split.reference, reference, values, budget / 30)
+        return broken(split.contract, split.reference, reference, values, budget / 60)
 
     linked = sorted(_linked(reference))
-    for size in SIZES[1:]:
+    for size in ROWS_OF_A_DAY:
         for day, _ in zip(split.windows(size), range(TRIES), strict=False):
             column = linked[int(chance.integers(len(linked)))]
             pairs = ask(day.assign(**{column: chance.permutation(day[column].to_numpy())}))
-            tally = tallies[size, "broken dependence (a day)"]
+            tally = tallies[size, DAILY, "broken dependence (a day)"]
             tally.cases += 1
             tally.found += any(column in (pair.first, pair.second) for pair in pairs)
             tally.wrong += any(column not in (pair.first, pair.second) for pair in pairs)

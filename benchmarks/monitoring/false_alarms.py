@@ -21,7 +21,7 @@ from scipy import stats
 from benchmarks.monitoring.tables import tables
 from benchmarks.monitoring.windows import Split
 from model_service.drift.counts import Counts
-from model_service.drift.rule import Levels, examine
+from model_service.drift.rule import TESTS_OF_A_FEATURE, Levels, examine
 
 WINDOWS_A_MONTH = 720
 LONGEST_HISTORY = 16
@@ -68,7 +68,9 @@ def _line(
                 rest, history = list(split.windows(size)), []
             window = rest.pop()
             history.append(split.count(window))
-            levels = Levels.for_budget(0.1, WINDOWS_A_MONTH, 4 * len(table.columns))
+            levels = Levels.for_budget(
+                0.1, WINDOWS_A_MONTH, TESTS_OF_A_FEATURE * len(table.columns)
+            )
             findings = examine(split.reference, history[-LONGEST_HISTORY:], levels)
             asked["this rule"] += 1
             alarms["this rule"] += any(finding.alarms for finding in findings)
@@ -120,7 +122,7 @@ def _cost(chance: np.random.Generator) -> float:
     """Return the CPU seconds of holding 16 windows of 50 columns against their reference."""
     table = pd.DataFrame({f"c{i}": chance.normal(size=60_000) for i in range(50)})
     split = Split(table, chance)
-    levels = Levels.for_budget(0.1, WINDOWS_A_MONTH, 200)
+    levels = Levels.for_budget(0.1, WINDOWS_A_MONTH, TESTS_OF_A_FEATURE * 50)
     history = [split.count(window) for window in split.windows(10_000)] * 4
     begun = time.process_time()
     for _ in range(10):

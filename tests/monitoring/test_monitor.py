@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pty
+import select
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from rich.console import Console
 
 from model_service.hooks import load_hooks
+from model_service.monitoring.gauges import Seen
 from model_service.monitoring.lease import Lease
 from model_service.monitoring.memory import recall
 from model_service.monitoring.monitor import Monitor
+from model_service.monitoring.terminal_view import view
+from model_service.prediction_log.records import LoggedRow
 from model_service.prediction_log.store import open_store
 from model_service.settings import read_settings
 from tests.monitoring.alarm_chain import free_ports, wait_for
@@ -23,11 +32,13 @@ from tests.monitoring.watched_repository import MODEL, make_watched_repository, 
 from tests.rendering import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from model_service.repository import Repository
 
 DAY = 86_400.0
+LONG_NAME = "flats_of_the_northern_region"
 SERVICE_YAML = "name: small\nserver: {{port: {}, drain_seconds: 0}}\nmonitoring: {{port: {}}}\n"
 
 
@@ -131,4 +142,82 @@ def test_serve_with_monitor_runs_both_and_ends_both(repository: Repository, tmp_
     finally:
         service.terminate()
         assert service.wait(60) == 0
-    Lease(store, 60).take()  # nobody holds it any more
+    lease = Lease(store, 60)
+    lease.take()  # nobody holds it any more
+    lease.give_back()
+
+
+def test_dependence_is_watched_by_a_week_where_a_day_has_few_rows(repository: Repository) -> None:
+    history = History(repository, MODEL)
+    end = time.time() + 60 * DAY
+    chance = np.random.default_rng(3)
+    for day in range(6):
+        rows = rows_like_training(90, seed=700 + day)
+        rooms = chance.permutation([row["rooms"] for row in rows]).tolist()
+        history.write([r | {"rooms": n} for r, n in zip(rows, rooms, strict=True)], end - day * DAY)
+    history.monitor.run(end + 60, is_thorough=True)
+    memory = recall(history.store, MODEL, "1")
+    assert [alarm.kind for alarm in memory.open_alarms] == ["dependence"]
+    assert "rooms" in memory.broken[0][:2]
+    assert not memory.is_joint_blind
+    history.store.append(
+        [
+            LoggedRow(
+                prediction_id=f"without-{n}",
+                request_id="r",
+                at=end + 30 * DAY,
+                model=MODEL,
+                version="1",
+                value="dear",
+                seconds=0.1,
+            )
+            for n in range(9)
+        ]
+    )
+    history.monitor.run(end + 31 * DAY, is_thorough=True)
+    shown = terminal(history.monitor.gauges.seen)
+    assert "How features depend on each other is not watched" in shown
+    history.monitor.close()
+
+
+def terminal(seen: Sequence[Seen]) -> str:
+    """Return what a terminal of 80 columns shows of versions, their model by a long name."""
+    console = Console(width=80, record=True, file=io.StringIO())
+    watched = [msgspec.structs.replace(one.watched, model=LONG_NAME) for one in seen]
+    console.print(view([Seen(w, s.memory) for w, s in zip(watched, seen, strict=True)], {}))
+    return console.export_text()
+
+
+def test_a_terminal_of_80_columns_cuts_no_name(repository: Repository) -> None:
+    monitor = monitor_of(repository, [])
+    monitor.run(time.time())
+    shown = terminal(monitor.gauges.seen)
+    monitor.close()
+    assert f"{LONG_NAME} 1" in shown
+    assert "\u2026" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_watch_says_that_no_monitor_runs_and_what_to_start(repository: Repository) -> None:
+    ours, theirs = pty.openpty()  # what a terminal is shown is shown at once
+    sources = str(ROOT / "template" / "src")
+    command = [sys.executable, "-m", "model_service", "--repository", str(repository.root)]
+    watching = subprocess.Popen(
+        [*command, "monitor", "--watch"],
+        stdout=theirs,
+        env={**os.environ, "PYTHONPATH": sources, "COLUMNS": "200", "LINES": "50", "TERM": "xterm"},
+    )
+    lease = Lease(open_store("prediction_log", repository.root), 600)
+
+    def newest_line() -> str:
+        shown = os.read(ours, 65_536) if select.select([ours], [], [], 5)[0] else b""
+        return shown.decode(errors="ignore").rpartition("ooked at")[2]
+
+    try:
+        wait_for(lambda: "No monitor runs: start `small monitor`" in newest_line(), "it is told")
+        lease.take()
+        wait_for(lambda: "No monitor" not in newest_line(), "the monitor that runs is seen")
+    finally:
+        lease.give_back()
+        watching.terminate()
+        watching.wait(60)

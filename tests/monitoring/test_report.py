@@ -57,6 +57,7 @@ def test_every_change_is_remembered_with_its_hour_and_nothing_else(history: Hist
     assert sum(window.rows for window in memory.windows) == HOURS * 600
     changed = {(a.feature, a.kind) for a in memory.open_alarms if a.feature in ("area", "age")}
     assert changed == {("area", "distribution"), ("age", "missing")}
+    assert not [a for a in memory.alarms if a.kind == "dependence"], "what drifts explains it"
     untouched = {"rooms", "floor", "noise", "heating"}
     assert not untouched & {alarm.feature for alarm in memory.alarms}
     began = min(a.since for a in memory.open_alarms if a.feature == "area")

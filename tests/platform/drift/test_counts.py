@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from model_service.drift.binning import bins_of, codes_of
-from model_service.drift.counts import Counts, merge
+from model_service.drift.counts import Counts, counts_of, merge
 from model_service.registry.profile import (
     ProfileMismatchError,
     output_names,
@@ -81,6 +81,16 @@ def test_what_one_row_alone_has_is_what_new_rows_may_bring() -> None:
     assert bins_of("text", names).counts.unseen == 7
     assert bins_of("number", [float(i) for i in range(50)]).counts.unseen == 1
     assert bins_of("number", [1.0, 1.0, 2.0, 3.0, 3.0]).counts.unseen == 0
+
+
+def test_a_number_is_far_that_is_beyond_training_by_more_than_its_whole_range() -> None:
+    bins = bins_of("number", [10.0, 12.0, 20.0])
+    counts = counts_of(bins, codes_of(bins, [15.0, 20.1, 30.0, 30.1, 0.0, -0.1]))
+    assert (counts.unseen, counts.far) == (5, 2)
+    whole = merge([Counts(6, 0, {"a": counts}), Counts(6, 0, {"a": counts})])
+    assert whole.features["a"].far == 4
+    constant = bins_of("number", [3.0] * 10)
+    assert counts_of(constant, codes_of(constant, [1e9])).far == 0, "nobody knows how it varies"
 
 
 def test_a_moment_in_time_is_only_watched_for_being_there(world: World) -> None:

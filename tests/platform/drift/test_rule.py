@@ -67,12 +67,17 @@ def test_a_change_is_found_in_one_window_and_named(world: World, name: str) -> N
     assert {feature_ for feature_, _ in found} == {feature}
 
 
-def halves(known: int, rows: int, more: int) -> list[Finding]:
-    """Hold two like windows, with `more` rows in the first half, against an even reference."""
-    profile = FeatureProfile("number", FeatureCounts([known // 2] * 2), edges=(0.0,))
+def halves(known: int, rows: int, more: int, rare: float = 0.5) -> list[Finding]:
+    """Hold two like windows, with `more` rows in the first bin, against a reference of two bins.
+
+    The second one holds a share of `rare` there.
+    """
+    few = round(rare * known)
+    profile = FeatureProfile("number", FeatureCounts([known - few, few]), edges=(0.0,))
     nothing = FeatureProfile("none", FeatureCounts([]))
     reference = ReferenceProfile(PROFILE_FORMAT, known, {"a": profile}, nothing)
-    window = Counts(rows, 0, {"a": FeatureCounts([rows // 2 + more, rows // 2 - more])})
+    first = rows - round(rare * rows) + more
+    window = Counts(rows, 0, {"a": FeatureCounts([first, rows - first])})
     found = examine(reference, [window, window], LEVELS)
     return [each for each in found if each.kind == "distribution" and each.effect > 0.05]
 
@@ -117,12 +122,12 @@ def test_a_change_that_was_expected_is_not_looked_at(world: World) -> None:
     ]
 
 
-def new_values(known: int, rows: int, new: int, times: int = 1) -> Finding:
+def new_values(known: int, rows: int, new: int, times: int = 1, far: int = 0) -> Finding:
     """Hold windows, each with so many values that none of the reference has, against it."""
     profile = FeatureProfile("number", FeatureCounts([known]), low=0.0, high=1.0)
     nothing = FeatureProfile("none", FeatureCounts([]))
     reference = ReferenceProfile(PROFILE_FORMAT, known, {"a": profile}, nothing)
-    window = Counts(rows, 0, {"a": FeatureCounts([rows - new], unseen=new)})
+    window = Counts(rows, 0, {"a": FeatureCounts([rows - new], unseen=new, far=far)})
     found = examine(reference, [window] * times, LEVELS)
     return next(each for each in found if each.kind == "unseen")
 
@@ -146,5 +151,16 @@ def test_no_alarm_is_below_its_own_noise_limit(world: World) -> None:
                 row[CHANGES[name][0]] = change(row)
             counted = [world.count(window) for window in windows]
             seen += examine(world.reference, counted, LEVELS)
+    spiked = halves(10_000, 200, -14, rare=0.03)  # Pearson's chi-square sees more of it than PSI
+    assert any(each.alarms for each in spiked)
+    seen += spiked
     assert sum(each.alarms for each in seen) > 20
     assert not [each for each in seen if each.alarms and each.effect < each.noise_limit - 1e-9]
+
+
+def test_one_value_of_two_hundred_alarms_where_it_is_far_and_comes_again() -> None:
+    assert not new_values(10_000, 200, 1, times=2).alarms
+    assert not new_values(10_000, 200, 1, far=1).alarms
+    found = new_values(10_000, 200, 1, times=2, far=1)
+    assert found.alarms
+    assert found.noise_limit <= found.effect == 1 / 200

@@ -103,8 +103,7 @@ def _once(settings: Settings, repository: Repository) -> None:
 
     running = _monitor(settings, repository)
     running.run_once()
-    between = settings.monitoring.seconds_between_runs
-    Console(highlight=False).print(view(running.gauges.seen, between, running.previews()))
+    Console(highlight=False).print(view(running.gauges.seen, running.previews()))
 
 
 def _drill(
@@ -140,16 +139,19 @@ def _watch(settings: Settings, repository: Repository) -> None:
     from rich.console import Console
     from rich.live import Live
 
+    from model_service.monitoring.lease import is_watched
     from model_service.monitoring.monitor import store_of
     from model_service.monitoring.terminal_view import seen_versions, view
     from model_service.registry.registry import Registry
 
     store = store_of(settings, repository)
     registry = Registry(repository.root / settings.stores.registry)
-    between = settings.monitoring.seconds_between_runs
+    no_monitor = f"No monitor runs: start `{settings.name} monitor` beside the service."
     with Live(console=Console(highlight=False), auto_refresh=False) as live:
         while True:
-            live.update(view(seen_versions(repository, registry, store), between, {}), refresh=True)
+            told = "" if is_watched(store) else no_monitor
+            seen = seen_versions(repository, registry, store)
+            live.update(view(seen, {}, told), refresh=True)
             time.sleep(SECONDS_BETWEEN_VIEWS)
 
 

@@ -18,7 +18,8 @@ CATEGORIES_KEPT = 30
 FEW_VALUES = 12
 """Numbers of at most so many different values get a bin for each."""
 NO_VALUE = -1
-"""The code of a cell without a value; bins count from 0, and the code after the last is unseen."""
+"""The code of a cell without a value; bins count from 0, and the code after the last is unseen,
+the one after that unseen and far (see `registry.profile.FeatureCounts`)."""
 
 Codes = NDArray[np.intp]
 
@@ -78,7 +79,10 @@ def codes_of(bins: FeatureProfile, cells: Sequence[Any]) -> Codes:
     numbers = _numbers(bins, cells)
     codes = np.searchsorted(np.array(bins.edges), numbers)
     if bins.low is not None and bins.high is not None:
-        codes[(numbers < bins.low) | (numbers > bins.high)] = size_of(bins)
+        beyond = np.maximum(bins.low - numbers, numbers - bins.high)
+        reach = bins.high - bins.low
+        codes[beyond > 0] = size_of(bins)
+        codes[(beyond > reach) & (reach > 0)] = size_of(bins) + 1
     codes[np.isnan(numbers)] = NO_VALUE
     return codes
 

@@ -88,6 +88,7 @@ def _add(whole: FeatureCounts, part: FeatureCounts) -> None:
     whole.missing += part.missing
     whole.unseen += part.unseen
     whole.out_of_range += part.out_of_range
+    whole.far += part.far
 
 
 class Counter:
@@ -165,8 +166,9 @@ class Counter:
 def counts_of(bins: FeatureProfile, codes: Codes) -> FeatureCounts:
     """Count codes by bin; those of no value are left out."""
     size = size_of(bins)
-    counted = np.bincount(codes + 1, minlength=size + 2)[1:].tolist()
-    return FeatureCounts(counted[:size], unseen=counted[size] if size else 0)
+    counted = np.bincount(codes + 1, minlength=size + 3)[1:].tolist()
+    unseen, far = counted[size : size + 2] if size else (0, 0)
+    return FeatureCounts(counted[:size], unseen=unseen + far, far=far)
 
 
 def scores_of(probabilities: Any) -> NDArray[np.float64]:

@@ -23,12 +23,14 @@ from model_service.files import write_atomically
 from model_service.registry.profile import FeatureProfile, ReferenceProfile
 
 DEPENDENCE = "dependence.json"
-FEWEST_ROWS = 500
-FEWEST_KNOWN = 200
+FEWEST_ROWS = 200
+"""Of a day, and of training: with fewer, chance decides too many correlations."""
 SMALLEST_SHARE = 0.05
 CATEGORIES_KEPT = 6
 LARGEST_KURTOSIS = 20
-"""Of what is rarer than some 5 % of the rows, a few rows decide every correlation."""
+ROWS_TO_DECIDE = 25
+"""Of what is rarer than some 5 % of the rows, or in fewer than these, chance decides correlations:
+a share of p has a kurtosis of about 1/p."""
 MATERIAL = 0.1
 """The smallest change of a correlation that may alarm."""
 SMALLEST_VARIANCE = 0.02
@@ -83,7 +85,7 @@ def broken(
     variance is taken from the fourth moments, which no distribution need be assumed for (Browne,
     British Journal of Mathematical and Statistical Psychology 37, 1984).
     """
-    if len(values) < FEWEST_ROWS or reference.rows < FEWEST_KNOWN:
+    if len(values) < FEWEST_ROWS or reference.rows < FEWEST_ROWS:
         return []
     from scipy.special import erfc
 
@@ -141,14 +143,15 @@ def _scored(
     names: list[tuple[str, str]] = []
     scores: list[NDArray[np.float64]] = []
     cells = list(zip(*values, strict=True))
+    largest = min(LARGEST_KURTOSIS, len(values) / ROWS_TO_DECIDE)
     for place, name in enumerate(contract.feature_names):
         bins = profile.features.get(name)
         if bins is None or not cells or sum(bins.counts.bins) < 1:
             continue
-        shares = np.array(bins.counts.bins) / sum(bins.counts.bins)
+        shares = np.array(bins.counts.bins) / profile.rows  # what is missing has a score of 0
         for aspect, by_code in _aspects(bins):
             second, fourth = (float((shares * by_code**power).sum()) for power in (2, 4))
-            if not 0 < fourth <= LARGEST_KURTOSIS * second**2:
+            if not 0 < fourth <= largest * second**2:
                 continue
             names.append((name, aspect))
             codes = codes_of(bins, cells[place])
@@ -212,7 +215,7 @@ def smallest_share_broken(
     was = np.abs(np.array(reference.correlations))[mine]
     if not (was >= MATERIAL).any():
         return None
-    if rows < FEWEST_ROWS or reference.rows < FEWEST_KNOWN:
+    if rows < FEWEST_ROWS or reference.rows < FEWEST_ROWS:
         return math.inf
     variance = np.array(reference.variances)[mine].clip(min=SMALLEST_VARIANCE)
     error = np.sqrt(variance * (1 / rows + 1 / reference.rows))

@@ -21,6 +21,9 @@ from model_service.drift.counts import Counts, merge
 from model_service.registry.profile import FeatureCounts, FeatureProfile, ReferenceProfile
 
 Kind = Literal["distribution", "missing", "unseen", "out_of_range"]
+Far = Literal["far"]
+FAR: Far = "far"
+"""A test of its own, whose alarms are told as `unseen`."""
 RATES: tuple[Kind, ...] = ("missing", "unseen", "out_of_range")
 MATERIAL: dict[Kind, float] = {
     "distribution": 0.05,
@@ -28,6 +31,11 @@ MATERIAL: dict[Kind, float] = {
     "unseen": 0.005,
     "out_of_range": 0.005,
 }
+FAR_AMONG_UNSEEN = 0.02
+"""How many values are far beyond training, for each row of N that theory lets be beyond its largest
+value: 0.018 in public tables (benchmarks/monitoring/far_values.py of the template)."""
+TESTS_OF_A_FEATURE = 5
+"""A kind each, and how many values are far, which tells of `unseen`."""
 """The smallest effect that may alarm: a PSI beyond its noise, a rise of a share of the rows."""
 MERGED_WINDOWS = (1, 2, 4, 16)
 """A small lasting change shows in more windows together before it shows in one."""
@@ -116,7 +124,7 @@ def examine(
             merged = merge(history[-windows:])
             made = _tests(reference, profiles, merged)
             if windows == WINDOWS_OF_RATES:
-                made = {key: test for key, test in made.items() if key[1] in RATES}
+                made = {key: test for key, test in made.items() if key[1] != "distribution"}
             tests[windows] = made
     newest = tests[1]
     alarms: dict[_Key, tuple[int, float]] = {}
@@ -131,27 +139,31 @@ def examine(
                 alarms.setdefault(key, (1, levels.loose_at(newest[key].shared)))
     at_once = (1, levels.strict / max(len(newest), 1))
     found = []
-    for key, test in newest.items():
-        windows, level = alarms.get(key, at_once)
-        shown = tests[windows].get(key, test)
-        limit = max(MATERIAL[key[1]], _noise_limit(shown, level))
-        found.append(
-            Finding(*key, shown.effect, limit, shown.p, key in alarms, windows, shown.rows)
-        )
+    for feature, kind in newest:
+        if kind == FAR:
+            continue
+        far = kind == "unseen" and (feature, kind) not in alarms and (feature, FAR) in alarms
+        of: _Key = (feature, FAR if far else kind)
+        windows, level = alarms.get(of, at_once)
+        test = tests[windows].get(of, newest[of])
+        limit = max(MATERIAL[kind], _noise_limit(test, level))
+        told = of in alarms
+        found.append(Finding(feature, kind, test.effect, limit, test.p, told, windows, test.rows))
     return found
 
 
 class _Test(msgspec.Struct):
     """`spread` is by how much the noise of the reference widens that of the window: 1 + n/N;
-    `known` are the rows of the reference, of which `was` had what a rate counts."""
+    of a rate, Beta(`a`, `b`) is the distribution of the share if nothing changed."""
 
     effect: float
     p: float
     rows: int
     spread: float
     freedom: int = 0
-    was: float = 0.0
-    known: float = 0.0
+    share: float = 0.0
+    a: float = 0.0
+    b: float = 0.0
 
     @property
     def noise(self) -> float:
@@ -164,7 +176,7 @@ class _Test(msgspec.Struct):
         return 1 - 1 / self.spread
 
 
-_Key = tuple[str, Kind]
+_Key = tuple[str, Kind | Far]
 
 
 def _tests(
@@ -183,6 +195,8 @@ def _tests(
         for kind in RATES:
             was, now = getattr(training, kind), getattr(window, kind)
             found[name, kind] = _rate(was, rows, now, counts.rows)
+        if profile.low is not None:
+            found[name, FAR] = _rate(0, rows, window.far, counts.rows, FAR_AMONG_UNSEEN)
     return found
 
 
@@ -263,7 +277,7 @@ def _pooled(
     return np.append(was[kept], was[pool].sum()), np.append(now[kept], now[pool].sum())
 
 
-def _rate(was: float, known: float, now: int, rows: int) -> _Test:
+def _rate(was: float, known: float, now: int, rows: int, more: float = 1.0) -> _Test:
     """A one-sided test of whether a share has risen: `was` of `known` rows, `now` of `rows`.
 
     The chance is that of the beta-binomial distribution whose share has the distribution
@@ -272,29 +286,26 @@ def _rate(was: float, known: float, now: int, rows: int) -> _Test:
     """
     share = was / known if known else 0.0
     spread = 1 + rows / known if known else 1.0
-    effect = now / rows - share if rows else 0.0
-    # Without a rise there is nothing to be found: the test is one-sided.
-    p = _chance_of(now, rows, was, known) if effect > 0 else 1.0
-    return _Test(effect, p, rows, spread, was=was, known=known)
-
-
-def _chance_of(at_least: int, rows: int, was: float, known: float) -> float:
-    return _beta_binomial_tail(at_least, rows, was + 1, max(known - was, 1.0))
+    test = _Test(0.0, 1.0, rows, spread, share=share, a=was + more, b=max(known - was, 1.0))
+    test.effect = now / rows - share if rows else 0.0
+    if test.effect > 0:  # without a rise there is nothing to be found
+        test.p = _beta_binomial_tail(now, rows, test.a, test.b)
+    return test
 
 
 @functools.lru_cache(maxsize=1024)
-def _smallest_count(rows: int, was: float, known: float, level: float) -> int:
+def _smallest_count(rows: int, a: float, b: float, level: float) -> int:
     """Return the smallest count that is significant at a level; more than `rows` if none is."""
-    too_few, enough = math.ceil(rows * (was + 1) / (known + 1)) - 1, rows + 1
+    too_few, enough = math.ceil(rows * a / (a + b)) - 1, rows + 1
     step = 1
     while too_few + step < enough:  # most often it is near to what is expected
-        if _chance_of(too_few + step, rows, was, known) <= level:
+        if _beta_binomial_tail(too_few + step, rows, a, b) <= level:
             enough = too_few + step
         else:
             too_few, step = too_few + step, 2 * step
     while enough - too_few > 1:
         middle = (too_few + enough) // 2
-        if _chance_of(middle, rows, was, known) <= level:
+        if _beta_binomial_tail(middle, rows, a, b) <= level:
             enough = middle
         else:
             too_few = middle
@@ -332,15 +343,19 @@ def _rejected(tests: dict[_Key, _Test], level: float) -> list[tuple[_Key, float]
         own = level / (len(tests) - place)
         if test.p > own:
             break
-        if test.effect >= MATERIAL[key[1]]:
+        if test.effect >= _material(key):
             found.append((key, own))
     return found
 
 
 def _is_loose(key: _Key, test: _Test | None, levels: Levels) -> bool:
-    if test is None or test.effect < MATERIAL[key[1]]:
+    if test is None or test.effect < _material(key):
         return False
     return test.p <= levels.loose_at(test.shared)
+
+
+def _material(key: _Key) -> float:
+    return MATERIAL["unseen" if key[1] == FAR else key[1]]
 
 
 def _noise_limit(test: _Test, level: float) -> float:
@@ -348,11 +363,9 @@ def _noise_limit(test: _Test, level: float) -> float:
     Pearson's chi-square, and never more than an effect that is significant."""
     from scipy.special import chdtri
 
-    if not test.rows or not (test.freedom or test.known):
+    if not test.rows or not (test.freedom or test.b):
         return math.inf
     if test.freedom:
         limit = float(chdtri(test.freedom, level)) * test.spread / test.rows - test.noise
         return min(limit, test.effect) if test.p <= level else limit
-    return (
-        _smallest_count(test.rows, test.was, test.known, level) / test.rows - test.was / test.known
-    )
+    return _smallest_count(test.rows, test.a, test.b, level) / test.rows - test.share

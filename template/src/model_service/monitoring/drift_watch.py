@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from model_service.drift.counts import Counts
-from model_service.drift.rule import MERGED_WINDOWS, Finding, Levels, examine
+from model_service.drift.rule import MERGED_WINDOWS, TESTS_OF_A_FEATURE, Finding, Levels, examine
 from model_service.monitoring.memory import Alarm, Shift, VersionMemory
 from model_service.monitoring.watched_versions import WatchedVersion
 
 HISTORY = max(MERGED_WINDOWS)
 CALM_WINDOWS = 3
 """An alarm ends when so many windows in a row do not show it, so that it does not flap."""
-KINDS = 4
 DEPENDENCE = "dependence"
 """A kind that is looked at daily, and apart: see `look.Look.dependence`."""
 DAYS_A_MONTH = 30
@@ -33,7 +32,7 @@ def levels_for(
     came = sum(each.rows for each in recent) / span * SECONDS_A_DAY if span else 0.0
     per_day = max(watched.settings.traffic.rows_per_day, came)
     windows = DAYS_A_MONTH * min(SECONDS_A_DAY / seconds, max(1.0, per_day / rows))
-    tests = KINDS * (len(watched.contract.features) + 1)
+    tests = TESTS_OF_A_FEATURE * (len(watched.contract.features) + 1)
     return Levels.for_budget(budget, windows, tests)
 
 

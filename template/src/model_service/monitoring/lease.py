@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from typing import TypeGuard
 
 import msgspec
 
@@ -43,13 +44,12 @@ class Lease:
             MonitorRunsError: another monitor has it.
         """
         before = self._store.get_state(_NAME)
-        if before is not None and before != self._mine:
+        if before != self._mine and _holds(before):
             held = _decode(before)
-            if time.time() < held.until and not _is_dead(held):
-                raise MonitorRunsError(
-                    f"Another monitor watches this prediction log: process {held.process} on "
-                    f"{held.host}. Stop it first, or look at what it sees with `monitor --watch`."
-                )
+            raise MonitorRunsError(
+                f"Another monitor watches this prediction log: process {held.process} on "
+                f"{held.host}. Stop it first, or look at what it sees with `monitor --watch`."
+            )
         lease = _Lease(socket.gethostname(), os.getpid(), time.time() + self._seconds)
         if not self._store.swap_state(_NAME, before, _encode(lease)):
             raise MonitorRunsError("Another monitor began to watch this prediction log just now.")
@@ -61,6 +61,16 @@ class Lease:
             ended = _encode(_Lease(socket.gethostname(), os.getpid(), 0.0))
             self._store.swap_state(_NAME, self._mine, ended)
             self._mine = None
+
+
+def is_watched(store: PredictionStore) -> bool:
+    """Return whether a monitor of another process watches a store now."""
+    return _holds(store.get_state(_NAME))
+
+
+def _holds(lease: bytes | None) -> TypeGuard[bytes]:
+    held = None if lease is None else _decode(lease)
+    return held is not None and time.time() < held.until and not _is_dead(held)
 
 
 def _is_dead(lease: _Lease) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from model_service.contract.rows import RowReader
 from model_service.drift.counts import Counts
-from model_service.drift.dependence import Broken, broken, read_dependence
+from model_service.drift.dependence import FEWEST_ROWS, MATERIAL, Broken, broken, read_dependence
 from model_service.drift.rule import Levels
 from model_service.monitoring.drift_watch import DEPENDENCE, HISTORY, judge, levels_for
 from model_service.monitoring.memory import Alarm, Shift, VersionMemory, Window
@@ -26,6 +26,7 @@ SECONDS_A_DAY = 86_400.0
 ALL_FEATURES = "all"
 RUNS_BETWEEN_QUALITY = 10
 FEWEST_DRILL_ROWS = 100
+DAYS_OF_FEW_ROWS = 7
 
 
 class Look:
@@ -97,23 +98,37 @@ class Look:
         return judge(self._watched, memory, counts, self._levels(), span)[0]
 
     def dependence(self) -> None:
-        """Once a day: whether features still depend on each other as in training."""
+        """Once a day: whether features still depend on each other as in training.
+
+        Where a day has too few rows, those of a week are asked.
+        """
         watched, memory, now = self._watched, self._memory, self._now
         reference = read_dependence(watched.folder)
         due = now - memory.joint_at >= SECONDS_A_DAY and not watched.is_drill
         if watched.profile is None or reference is None or not due:
             return
-        rows = self._store.rows(memory.model, memory.version, now - SECONDS_A_DAY, now, MOST_ROWS)
-        used = [row.used for row in rows if row.used is not None]
-        names = watched.contract.feature_names
-        if not used or any(set(row) != set(names) for row in used[:1]):
-            return  # not all features are stored: only counts are
-        values = RowReader(watched.contract, len(used)).read_rows(used).values
+        span = SECONDS_A_DAY
+        rows = self._logged(span)
+        if len(rows) < FEWEST_ROWS:
+            span = DAYS_OF_FEW_ROWS * SECONDS_A_DAY
+            rows = self._logged(span)
+        if not rows:
+            return
+        names = set(watched.contract.feature_names)
+        used = [row.used for row in rows if row.used is not None and set(row.used) == names]
+        values = RowReader(watched.contract, len(rows)).read_rows(used).values if used else []
+        # Where features are not stored, or only as hashes, there are only counts.
+        memory.is_joint_blind = 2 * len(values) < len(rows)
         level = self._budget / 30 / 2
-        found = broken(watched.contract, watched.profile, reference, values, level)
+        drifting = {alarm.feature for alarm in memory.open_alarms}
+        found = [
+            pair
+            for pair in broken(watched.contract, watched.profile, reference, values, level)
+            if not drifting & {pair.first, pair.second}  # that one explains it
+        ]
         memory.joint_at = now
         memory.joint_change = max((abs(pair.now - pair.was) for pair in found), default=0.0)
-        self._keep_dependence(found)
+        self._keep_dependence(found, span)
 
     def quality(self) -> None:
         """See what ground truth says, now and then."""
@@ -148,7 +163,11 @@ class Look:
             counts.encode(),
         )
 
-    def _keep_dependence(self, found: Sequence[Broken]) -> None:
+    def _logged(self, seconds: float) -> list[LoggedRow]:
+        model, version = self._memory.model, self._memory.version
+        return list(self._store.rows(model, version, self._now - seconds, self._now, MOST_ROWS))
+
+    def _keep_dependence(self, found: Sequence[Broken], span: float) -> None:
         memory = self._memory
         is_open = {a.feature: a for a in memory.open_alarms if a.kind == DEPENDENCE}
         for pair in found[:1]:
@@ -157,7 +176,7 @@ class Look:
             if ALL_FEATURES in is_open:
                 is_open[ALL_FEATURES].effect = change
                 return
-            alarm = Alarm(ALL_FEATURES, DEPENDENCE, self._now - SECONDS_A_DAY, change, 0.1)
+            alarm = Alarm(ALL_FEATURES, DEPENDENCE, self._now - span, change, MATERIAL)
             memory.alarms.append(alarm)
             self.new_alarms.append(alarm)
         if not found:

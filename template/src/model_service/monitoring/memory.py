@@ -85,7 +85,7 @@ class Truth(msgspec.Struct, frozen=True):
 class VersionMemory(msgspec.Struct):
     """Everything about one version. `cursor` is the minute from which counts are read again, and
     `consumed` what of them belongs to closed windows already. `broken` are pairs of features whose
-    correlation was one and is another."""
+    correlation was one and is another; `is_joint_blind` where logged rows do not tell."""
 
     model: str
     version: str
@@ -105,6 +105,7 @@ class VersionMemory(msgspec.Struct):
     truth: Truth = Truth()
     joint_at: float = 0.0
     joint_change: float | None = None
+    is_joint_blind: bool = False
     broken: tuple[tuple[str, str, float, float], ...] = ()
 
     @property

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich import box
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
+from model_service.monitoring.drift_watch import DEPENDENCE
 from model_service.monitoring.gauges import Seen, traffic_due_seconds
 from model_service.monitoring.memory import Shift, recall
 from model_service.monitoring.watched_versions import WatchedVersion, watched_versions
@@ -19,8 +20,12 @@ from model_service.prediction_log.store import PredictionStore
 from model_service.registry.registry import Registry
 from model_service.repository import Repository
 
-WINDOWS_SHOWN = 24
+WINDOWS_SHOWN = 16
 MARKS = " ▁▂▃▄▅▆▇█"
+_JOINT_BLIND = (
+    "How features depend on each other is not watched: logged rows lack some of them "
+    "(prediction_log.store_features, or sensitive ones)."
+)
 Previews = Mapping[tuple[str, str], Mapping[str, Shift]]
 
 
@@ -34,16 +39,17 @@ def seen_versions(repository: Repository, registry: Registry, store: PredictionS
     ]
 
 
-def view(seen: Sequence[Seen], seconds_between_runs: float, previews: Previews) -> RenderableType:
+def view(seen: Sequence[Seen], previews: Previews, no_monitor: str = "") -> RenderableType:
     """Return the table, and below it what is not in order.
 
-    `previews` are the shifts of windows that are still open.
+    `previews` are the shifts of windows that are still open; `no_monitor` says what to do where
+    nobody watches.
     """
     now = time.time()
-    table = Table(
-        *("model", "version", "answers", "rows", "last row", "drift", "quality"),
-        box=box.SIMPLE_HEAD,
-    )
+    # Whatever the width, a name is never cut: the other columns wrap before it does.
+    model = Column("model", no_wrap=True, overflow="fold")
+    columns = [Column(each, overflow="fold") for each in ("rows", "last row", "drift", "quality")]
+    table = Table(model, *columns, box=box.SIMPLE_HEAD, pad_edge=False)
     troubles: list[Text] = []
     for one in seen:
         preview = previews.get((one.watched.model, one.watched.version), {})
@@ -53,8 +59,9 @@ def view(seen: Sequence[Seen], seconds_between_runs: float, previews: Previews) 
             Text.from_markup(f"  [bold]{escape(name)}[/]  {line}")
             for line in _troubles(one, preview, now)
         ]
+    notes = [Text(_JOINT_BLIND, style="dim")] if any(o.memory.is_joint_blind for o in seen) else []
     last = max((one.memory.last_run for one in seen), default=0.0)
-    return Group(table, *troubles, _when(last, seconds_between_runs, now, bool(troubles)))
+    return Group(table, *troubles, *notes, _when(last, no_monitor, now, bool(troubles)))
 
 
 def _cells(seen: Seen, now: float) -> tuple[str, ...]:
@@ -68,9 +75,7 @@ def _cells(seen: Seen, now: float) -> tuple[str, ...]:
     colour = "red" if memory.open_alarms or worst else "green"
     bars = "".join(MARKS[min(int(each * 4), 8)] for each in strongest)
     return (
-        escape(watched.model),
-        watched.version,
-        ", ".join(watched.roles),
+        f"{escape(watched.model)} {watched.version}\n[dim]{', '.join(watched.roles)}[/]",
         f"{rows:,}",
         _ago(memory.last_row, now),
         f"[{colour}]{bars or 'no window yet'}[/]",
@@ -83,13 +88,18 @@ def _quality(seen: Seen) -> str:
     for point in seen.memory.newest_quality():
         mark = "~" if point.source == "estimated" else ""
         parts.append(f"{point.metric} {mark}{point.value:.3g}")
-    return ", ".join(parts) or "not known yet"
+    return "\n".join(parts) or "not known yet"
 
 
 def _troubles(seen: Seen, preview: Mapping[str, Shift], now: float) -> Iterator[str]:
     watched, memory = seen.watched, seen.memory
     for alarm in memory.open_alarms:
         since = _ago(alarm.since, now)
+        if alarm.kind == DEPENDENCE:
+            for first, second, was, is_now in memory.broken[:1]:
+                pair = f"[red]{escape(first)}[/] with [red]{escape(second)}[/]"
+                yield f"{pair} since {since}: correlation {is_now:.2f}, in training {was:.2f}"
+            continue
         yield (
             f"[red]{escape(alarm.feature)}[/] {alarm.kind.replace('_', ' ')} since {since}: "
             f"{alarm.effect:.3g}, chance explains {alarm.limit:.3g}"
@@ -118,14 +128,11 @@ def _troubles(seen: Seen, preview: Mapping[str, Shift], now: float) -> Iterator[
             yield f"[red]no ground truth[/] for {_duration(waited)}"
 
 
-def _when(last: float, seconds_between_runs: float, now: float, is_trouble: bool) -> Text:
-    if not last:
-        return Text("The monitor has not run yet.", style="yellow")
-    stale = now - last > 3 * seconds_between_runs
+def _when(last: float, no_monitor: str, now: float, is_trouble: bool) -> Text:
     clock = dt.datetime.fromtimestamp(last, dt.UTC).strftime("%H:%M:%S UTC")
-    told = f"Looked at {clock}, {_ago(last, now)} ago."
-    if stale:
-        return Text(f"{told} The monitor does not run now.", style="yellow")
+    told = f"Looked at {clock}, {_ago(last, now)} ago." if last else "Nothing was looked at yet."
+    if no_monitor:
+        return Text(f"{told} {no_monitor}", style="yellow")
     return Text(told if is_trouble else f"{told} Nothing to do.", style="dim")
 
 

@@ -75,6 +75,6 @@ def _without(whole: Counts, part: Counts) -> Counts:
 
 
 def _negated(counts: FeatureCounts) -> FeatureCounts:
-    return FeatureCounts(
-        [-rows for rows in counts.bins], -counts.missing, -counts.unseen, -counts.out_of_range
-    )
+    bins = [-rows for rows in counts.bins]
+    apart = (counts.missing, counts.unseen, counts.out_of_range, counts.far)
+    return FeatureCounts(bins, *(-rows for rows in apart))

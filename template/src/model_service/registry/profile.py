@@ -27,13 +27,15 @@ class FeatureCounts(msgspec.Struct):
     """How often which value came: per bin or category, and what is counted apart from them.
 
     A value that is missing, unseen or out of range is in no bin. `unseen` is an unknown category,
-    a number beyond all of training's, or a value of another type than the contract's.
+    a number beyond all of training's, or a value of another type than the contract's. `far` are
+    those of them that lie further beyond than training's smallest and largest number are apart.
     """
 
     bins: list[int]
     missing: int = 0
     unseen: int = 0
     out_of_range: int = 0
+    far: int = 0
 
 
 class FeatureProfile(msgspec.Struct, frozen=True):

@@ -16,7 +16,13 @@ from model_service.drift.blind_spots import BlindSpots, FalseAlarms, SmallestFou
 from model_service.drift.counts import Answered, Counter, Counts
 from model_service.drift.dependence import Dependence, smallest_share_broken
 from model_service.drift.profiling import Answers, problems_of
-from model_service.drift.rule import RATES, WINDOWS_A_DAY, Levels, examine, windows_per_month
+from model_service.drift.rule import (
+    TESTS_OF_A_FEATURE,
+    WINDOWS_A_DAY,
+    Levels,
+    examine,
+    windows_per_month,
+)
 from model_service.registry.profile import FeatureCounts, ReferenceProfile, output_names
 
 ROWS_HIT = 400
@@ -62,14 +68,14 @@ def blind_spots_of(
     """
     chance = np.random.default_rng(0)
     a_month = windows_per_month(rows_per_day)
-    tests = 4 * len(contract.features) + 2
+    tests = TESTS_OF_A_FEATURE * len(contract.features) + 2
     levels = Levels.for_budget(budget, a_month, tests)
     features: dict[str, tuple[SmallestFound, ...]] = {}
     for feature in contract.features:
         day = _Day(contract, profile, feature, levels, tests, rows_per_day, chance)
         cells = [row.get(feature.name) for row in held_out.raw[:ROWS_HIT]]
         found = [day.smallest(fault, cells) for fault in _faults(feature, cells)]
-        share = smallest_share_broken(dependence, feature.name, rows_per_day, budget / 30)
+        share = smallest_share_broken(dependence, feature.name, rows_per_day, budget / 60)
         if share is not None:
             size = share if share <= 1 else None
             found.append(SmallestFound("broken dependence", "share of rows", size, 1.0))
@@ -105,7 +111,7 @@ class _Day:
         self._counter = Counter(alone, self._profile)
         self._outputs = output_names(contract)
         # Holm begins at the level over all tests: these are a few of them.
-        own = len(RATES) + 1
+        own = TESTS_OF_A_FEATURE
         self._levels = Levels(levels.strict * own / tests, levels.loose)
         windows = round(windows_per_month(rows_per_day) / 30)
         self._windows = min(windows, WINDOWS_A_DAY)
@@ -113,7 +119,7 @@ class _Day:
         self._chance = chance
         counts = bins.counts
         self._reference = np.array(
-            [*counts.bins, counts.missing, 0, counts.out_of_range], dtype=np.float64
+            [*counts.bins, counts.missing, 0, counts.out_of_range, 0], dtype=np.float64
         ) / max(1, profile.rows)
 
     def smallest(self, fault: Fault, cells: Sequence[Any]) -> SmallestFound:
@@ -149,12 +155,13 @@ class _Day:
         ]
         found = self._counter.count(read.values, problems_of(read), Answers(), refused=refused)
         counts = found.features[self._name]
-        apart = [counts.missing, counts.unseen, counts.out_of_range]
+        near = counts.unseen - counts.far
+        apart = [counts.missing, near, counts.out_of_range, counts.far]
         return np.array([*counts.bins, *apart], dtype=np.float64) / max(1, len(cells))
 
     def _counts(self, drawn: list[int]) -> Counts:
-        bins, (missing, unseen, out_of_range, _) = drawn[:-4], drawn[-4:]
-        counts = FeatureCounts(bins, missing, unseen, out_of_range)
+        bins, (missing, near, out_of_range, far, _) = drawn[:-5], drawn[-5:]
+        counts = FeatureCounts(bins, missing, near + far, out_of_range, far)
         return Counts(self._rows, 0, {self._name: counts})
 
 
@@ -217,7 +224,7 @@ def _false_alarms(
 ) -> FalseAlarms:
     """Watch the held-out rows in the order of time, in windows as large as there are rows for."""
     a_month = windows_per_month(rows_per_day)
-    levels = Levels.for_budget(budget, a_month, 4 * len(contract.features) + 2)
+    levels = Levels.for_budget(budget, a_month, TESTS_OF_A_FEATURE * len(contract.features) + 2)
     usual = max(1, math.ceil(rows_per_day * 30 / a_month))
     rows = max(1, min(usual, len(held_out.raw) // 4))
     seconds = held_out.seconds

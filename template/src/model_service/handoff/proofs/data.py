@@ -165,7 +165,7 @@ def drift_is_measured_against_the_profile(subject: Subject) -> str:
             read.values, [()] * len(read.values), answers
         )
         budget = subject.settings.monitoring.false_alarms_per_month
-        levels = Levels.for_budget(budget, windows_per_month(1000), 4 * len(profile.features))
+        levels = Levels.for_budget(budget, windows_per_month(1000), 5 * len(profile.features))
         try:
             found = examine(profile, [window], levels)
         except ImportError as error:
