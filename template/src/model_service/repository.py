@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -54,3 +55,17 @@ def find_repository(start: Path | None = None) -> Repository:
         f"No service.yaml in {folder} or above it. Change into the service's repository, "
         "or name it with --repository."
     )
+
+
+def git(root: Path, *arguments: str) -> str | None:
+    """Return what git prints in a folder, or None if it fails or is not there."""
+    try:
+        ran = subprocess.run(  # noqa: S603
+            ["git", "-C", str(root), *arguments],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return None
+    return ran.stdout if ran.returncode == 0 else None

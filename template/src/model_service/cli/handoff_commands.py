@@ -105,14 +105,14 @@ def sign(
     """Sign items for a team: the signature counts until the bytes that it is for change."""
     from model_service.handoff.check import today_of
     from model_service.handoff.items import items_of
-    from model_service.handoff.signature import SignatureError, git, path_of, uncommitted
+    from model_service.handoff.signature import SignatureError, path_of, setting_of_git, uncommitted
     from model_service.handoff.signature import sign as write_signature
 
     repository: Repository = context.obj
     signing = next((known for known in TEAM_NAMES if known == team), None)
     if signing is None:
         raise SignatureError(f"{team!r} is no team. Teams: {', '.join(TEAM_NAMES)}.")
-    who = by or git(repository.root, "config", "user.name")
+    who = by or setting_of_git(repository.root, "user.name")
     if not who:
         raise SignatureError("Who signs? Say it with --by, or set user.name in git.")
     for item in items_of(ids):
@@ -251,12 +251,12 @@ def drill(
     """
     from model_service.handoff import drill as drilling
     from model_service.handoff.drill_faults import FAULTS
-    from model_service.handoff.signature import git
+    from model_service.handoff.signature import setting_of_git
 
     repository: Repository = context.obj
     now = dt.datetime.now(dt.UTC).replace(microsecond=0)
     if solved_by:
-        email = git(repository.root, "config", "user.email")
+        email = setting_of_git(repository.root, "user.email")
         done = drilling.end(repository, solved_by, email, section, now)
         say(f"[green]Solved[/] by {literal(solved_by)} after {done.minutes:g} minutes.")
         file = drilling.drills_file(repository).relative_to(repository.root)

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import yaml
 
+from model_service.repository import git
+
 ANSWERS = ".copier-answers.yml"
-
-
-def git(root: Path, *arguments: str) -> str | None:
-    """Return what git prints in `root`, or None if it fails or is not there."""
-    try:
-        done = subprocess.run(  # noqa: S603
-            ["git", "-C", str(root), *arguments],  # noqa: S607
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:
-        return None
-    return done.stdout if done.returncode == 0 else None
 
 
 def lines_of(output: str | None) -> list[str]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import yaml
 
-from model_service.cli.ownership import ANSWERS, git, lines_of, rendered_at
+from model_service.cli.ownership import ANSWERS, lines_of, rendered_at
 from model_service.cli.terminal import NOT_IN_ORDER, literal, say, state, stop
+from model_service.repository import git
 
 if TYPE_CHECKING:
     from model_service.repository import Repository

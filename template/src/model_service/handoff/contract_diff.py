@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import msgspec
 from model_service.contract.compatibility import Change, changes, raises_major
 from model_service.contract.contract import Contract
 from model_service.contract.reading import parse_contract, read_contract
-from model_service.repository import Repository
+from model_service.repository import Repository, git
 
 FILE = "contract.yaml"
 Contracts = Mapping[str, Contract]
@@ -107,31 +106,18 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _contracts_in_git(reference: str, root: Path) -> list[Contract]:
-    listed = _git(root, "ls-tree", "-r", "--name-only", reference, "--", "models")
+    listed = git(root, "ls-tree", "-r", "--name-only", reference, "--", "models")
     if listed is None:
         raise DiffError(f"{reference} is no file, no folder, and no commit, branch or tag of git.")
     paths = [path for path in map(Path, listed.splitlines()) if path.match(f"models/*/{FILE}")]
     return [
         parse_contract(
-            _git(root, "show", f"{reference}:./{path.as_posix()}") or "",
+            git(root, "show", f"{reference}:./{path.as_posix()}") or "",
             Path(f"{reference}:{path.as_posix()}"),
             model=path.parent.name,
         )
         for path in paths
     ]
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    try:
-        ran = subprocess.run(  # noqa: S603
-            ["git", "-C", str(root), *arguments],  # noqa: S607
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        return None
-    return None if ran.returncode else ran.stdout
 
 
 def _escaped(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import yaml
 from model_service.files import FileError, read_yaml, sha256_of, write_atomically
 from model_service.handoff.items import TEAM_NAMES, Item, Team
 from model_service.handoff.outcome import StaleError, UnmetError
-from model_service.repository import Repository
+from model_service.repository import Repository, git
 
 HEADER = (
     "# Written by `handoff sign`. A signature counts for the bytes that it was given for, only.\n"
@@ -86,7 +85,7 @@ def uncommitted(repository: Repository, item: Item) -> list[str]:
     root = repository.root
     names = {_name(root, path) for pattern in item.signs for path, _ in _signed(root, pattern)}
     changed = git(root, "status", "--porcelain", "--untracked-files=all", "--", *sorted(names))
-    return [line.split(maxsplit=1)[1].strip('"') for line in changed.splitlines()]
+    return [line[3:].strip('"') for line in (changed or "").splitlines()]
 
 
 def _signed(root: Path, pattern: str) -> Iterator[tuple[Path, str]]:
@@ -129,7 +128,7 @@ def sign(
     if team not in item.signers:
         who = ", ".join(item.signers) or "nobody: a machine proves it"
         raise SignatureError(f"{item.id} is not signed by {team} but by {who}.")
-    email = git(repository.root, "config", "user.email")
+    email = setting_of_git(repository.root, "user.email")
     if team != "data-science" and not email:
         raise SignatureError(
             f"git does not know your address, so nobody can tell whether the author of the service "
@@ -187,19 +186,10 @@ def check_signatures(repository: Repository, item: Item, today: dt.date) -> str:
 
 def is_author(root: Path, email: str) -> bool:
     """Whether this is the address of whoever made the last commit of the service itself."""
-    author = git(root, "log", "-1", "--format=%ae", "--", ".", *NOT_THE_WORK)
-    return author.casefold() == email.casefold()
+    author = git(root, "log", "-1", "--format=%ae", "--", ".", *NOT_THE_WORK) or ""
+    return author.strip().casefold() == email.casefold()
 
 
-def git(root: Path, *arguments: str) -> str:
-    """Return what git says, or "" where it cannot tell."""
-    try:
-        ran = subprocess.run(  # noqa: S603
-            ["git", "-C", str(root), *arguments],  # noqa: S607
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:
-        return ""
-    return ran.stdout.strip() if ran.returncode == 0 else ""
+def setting_of_git(root: Path, name: str) -> str:
+    """Return a setting such as `user.email`, or "" where git has none."""
+    return (git(root, "config", name) or "").strip()

@@ -17,10 +17,10 @@ from model_service.handoff.items import checklist
 from model_service.handoff.outcome import StaleError, UnmetError, proves
 from model_service.handoff.plan import PlanError, plan_file, read_plan
 from model_service.handoff.scratch import SCRATCH_STORES
-from model_service.handoff.signature import git
 from model_service.handoff.subject import Subject
 from model_service.model_settings import read_model_settings
 from model_service.prediction_log.store import open_store
+from model_service.repository import git
 
 LONGEST_SECONDS = 30
 DRILL_DAYS = 90
@@ -69,7 +69,8 @@ def somebody_else_solved_a_fault(subject: Subject) -> str:
         drills = read_drills(subject.repository)
     except DrillError as error:
         raise UnmetError(str(error)) from None
-    commits = git(subject.root, "log", "--format=%ae", "--", "models").casefold().split()
+    log = git(subject.root, "log", "--format=%ae", "--", "models")
+    commits = (log or "").casefold().split()
     if not commits:
         raise UnmetError("git cannot tell who built the models: commit them")
     author = Counter(commits).most_common(1)[0][0]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from model_service.handoff.codeowners import codeowners_of, owners_of
 from model_service.handoff.outcome import UnmetError, proves
-from model_service.handoff.signature import git
 from model_service.handoff.subject import Subject
 from model_service.model_settings import read_model_settings
+from model_service.repository import git
 
 PLACEHOLDERS = frozenset({"@first-owner", "@second-owner", "?", "todo", "tbd", "@todo"})
 
@@ -54,7 +54,7 @@ def two_maintainers(subject: Subject) -> str:
             )
         if subject.settings.level == "A":
             log = git(subject.root, "log", "--format=%ae", "--", f"models/{model}")
-            authors = log.casefold().split()
+            authors = (log or "").casefold().split()
             if len(set(authors)) < 2:
                 raise UnmetError(f"models/{model}: all commits are by {authors[:1] or 'nobody'}")
         shown.append(f"{model}: {', '.join(maintainers)}")
