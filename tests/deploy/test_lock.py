@@ -7,6 +7,10 @@ import os
 import re
 import shutil
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -89,3 +93,54 @@ def test_the_list_of_what_is_installed_is_complete_and_always_the_same(workshop:
     assert found == set(pins)
     for part in document["components"]:
         assert part["externalReferences"][0]["hashes"], part["name"]
+
+
+@contextmanager
+def database_of_vulnerabilities(known: dict[str, list[dict[str, object]]]) -> Iterator[str]:
+    """What pip-audit asks, with what is known of a package by its name; give its address."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            answer = {"vulns": known.get(asked["package"]["name"], [])}
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_request(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+
+
+def test_a_scan_is_green_only_if_everything_was_looked_up(
+    workshop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = workshop / LOCKS[0]
+    digest = "0" * 64
+    lock.write_text(f"idna==3.20 --hash=sha256:{digest}\n", encoding="utf-8")
+    monkeypatch.setenv("PIP_AUDIT_VULNERABILITY_SERVICE", "osv")
+    hole: dict[str, object] = {"id": "GHSA-0", "affected": [], "modified": "2026-01-01T00:00:00Z"}
+    with database_of_vulnerabilities({"holey": [hole]}) as address:
+        monkeypatch.setenv("PIP_AUDIT_OSV_URL", address)
+        clean = make(workshop, "scan")
+        assert clean.returncode == 0, clean.stdout
+        assert clean.stdout.endswith("No known vulnerabilities found\n")
+        with lock.open("a", encoding="utf-8") as stream:
+            stream.write(f"inner @ https://127.0.0.1/inner-1.whl --hash=sha256:{digest}\n")
+        partly = make(workshop, "scan")
+        assert partly.returncode != 0
+        assert "skipped: of the packages with a skip reason nothing is known" in partly.stdout
+        lock.write_text(f"holey==1 --hash=sha256:{digest}\n", encoding="utf-8")
+        found = make(workshop, "scan")
+        assert found.returncode != 0
+        assert "GHSA-0" in found.stdout
+        assert "skipped" not in found.stdout
+    gone = make(workshop, "scan")
+    assert gone.returncode != 0
+    assert "skipped: known vulnerabilities could not be asked for: " in gone.stdout
