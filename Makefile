@@ -15,7 +15,7 @@ demo: $(INSTALLED)  ## Render a service, train, serve and ask it (DEST=folder, S
 test: lint  ## Lint, then render, run, update and break what the template gives
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
-nightly: $(INSTALLED)  ## The tests that take minutes and gigabytes: Ray Serve
+nightly: $(INSTALLED)  ## The tests that take minutes and gigabytes: Ray Serve, MLflow, images
 	$(BIN)/python -m pytest -m nightly $(ARGS)
 
 lint: $(INSTALLED)  ## Check format, lint and types, of the template with the template's own settings
@@ -26,8 +26,9 @@ lint: $(INSTALLED)  ## Check format, lint and types, of the template with the te
 	cd template && $(BIN)/ruff check --config config/ruff.toml .
 	cd template && $(BIN)/mypy --config-file config/mypy.ini src tests models deploy
 
-format: $(INSTALLED)  ## Put all code into its format, and the page of settings into its words
+format: $(INSTALLED)  ## Put all code into its format, and what is made of other files into theirs
 	PYTHONPATH=template/src $(BIN)/python scripts/settings_page.py
+	$(BIN)/python scripts/alert_rules.py
 	$(BIN)/ruff format tests scripts benchmarks
 	$(BIN)/ruff check --fix tests scripts benchmarks
 	cd template && $(BIN)/ruff format --config config/ruff.toml .

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.deploy.client_suite import answers_of
+from tests.deploy.plain_service import plain_service
 from tests.rendering import ROOT, commit_all
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.deploy.client_suite import Answer
     from tests.rendering import Template
 
 TARGETS = ("compose", "kubernetes", "kserve", "ray")
@@ -39,3 +42,10 @@ def trained(service: Path) -> Path:
         stdout=subprocess.DEVNULL,
     )
     return service
+
+
+@pytest.fixture(scope="session")
+def recorded(trained: Path) -> list[Answer]:
+    """What the plain process answers to the whole suite: what every other way must answer."""
+    with plain_service(trained) as plain:
+        return answers_of(plain.url)

@@ -17,9 +17,8 @@ import pytest
 import yaml
 
 from tests.deploy.base_image import DOCKERFILE, assemble
-from tests.deploy.client_suite import SUITE, answers_of, assert_same
+from tests.deploy.client_suite import SUITE, Answer, answers_of, assert_same
 from tests.deploy.containers import BUILD_ENVIRONMENT, Container, Containers, containers
-from tests.deploy.plain_service import plain_service
 from tests.deploy.ports import free_port
 from tests.platform.postgresql_server import postgresql_server
 
@@ -37,10 +36,13 @@ CERTIFICATES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUND
 
 
 def test_the_image_is_built_and_answers_like_the_process(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path,
+    recorded: list[Answer],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     figures = {}
-    with containers() as store, plain_service(trained) as plain:
+    with containers() as store:
         assemble(tmp_path / "base")
         store.build(tmp_path / "base", DOCKERFILE, BASE)
         started_at = time.monotonic()
@@ -56,7 +58,7 @@ def test_the_image_is_built_and_answers_like_the_process(
         with started(store) as (container, client):
             figures["CPU seconds until ready"] = seconds_until_ready(container, client)
             it_may_do_what_it_needs_and_nothing_else(container)
-            assert_same(answers_of(str(client.base_url)), answers_of(plain.url))
+            assert_same(answers_of(str(client.base_url)), recorded)
             it_answers_until_callers_have_left(container, client)
         it_ends_at_once_while_it_still_starts(store)
     assert figures["CPU seconds until ready"] < MOST_SECONDS_UNTIL_READY
@@ -66,7 +68,7 @@ def test_the_image_is_built_and_answers_like_the_process(
 
 @pytest.mark.nightly
 def test_the_image_of_the_monitor_watches_what_the_image_of_the_service_logs(
-    trained: Path, tmp_path: Path
+    trained: Path, recorded: list[Answer], tmp_path: Path
 ) -> None:
     """As Compose and Kubernetes run them: two images, and PostgreSQL between them."""
     (compose,) = yaml.safe_load_all((trained / "deploy/compose/compose.yaml").read_text())
@@ -86,6 +88,7 @@ def test_the_image_of_the_monitor_watches_what_the_image_of_the_service_logs(
         options = [f"--env=MODEL_SERVICE_{name}={value}" for name, value in settings.items()]
         with started(store, *options) as (container, client):
             seconds_until_ready(container, client)
+            assert_same(answers_of(str(client.base_url)), recorded)
             options += [f"--env=MODEL_SERVICE_SERVER__PORT={client.base_url.port}"]
             options += ["--env=MODEL_SERVICE_SERVER__HOST=127.0.0.1", "--tmpfs=/tmp"]
             with store.running(MONITOR, *options, command=monitor["command"]) as watching:

@@ -14,6 +14,7 @@ import yaml
 
 from model_service.repository import Repository
 from model_service.settings import Settings, read_settings
+from scripts import alert_rules
 from tests.debian import program
 from tests.rendering import TOOLS
 
@@ -22,6 +23,7 @@ OVERLAYS = ("staging", "production", "hot-model")
 CUSTOM = {
     "ScaledObject": "@kubernetes-models/keda/keda.sh/v1alpha1",
     "Rollout": "@kubernetes-models/argo-rollouts/argoproj.io/v1alpha1",
+    "PrometheusRule": "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1",
     "ServiceMonitor": "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1",
 }
 NPM_PACKAGES = ("keda@2.0.0", "argo-rollouts@2.0.0", "prometheus-operator@6.0.0")
@@ -157,8 +159,23 @@ def test_operators_accept_what_is_made_for_them(service: Path, tmp_path: Path) -
     node: list[str | Path] = [program("node"), script]
     assert_accepted(*node, cwd=tmp_path, input=json.dumps(found))
     for document in found:
-        refused = json.dumps([document | {"spec": {"selector": 3}}])
+        refused = json.dumps([document | {"spec": {"selector": 3, "groups": 3}}])
         assert run(*node, cwd=tmp_path, input=refused).returncode != 0
+
+
+def test_the_operator_gets_the_rules_that_a_prometheus_of_your_own_reads(service: Path) -> None:
+    """`make format` writes them again."""
+    assert alert_rules.RESOURCE.read_text(encoding="utf-8") == alert_rules.resource()
+    (resource,) = of_kind(
+        built(service / "deploy/kubernetes", "production"), "PrometheusRule"
+    ).values()
+    groups = [
+        group
+        for path in sorted((service / "monitoring/rules").glob("*.yaml"))
+        for group in load(path)[0]["groups"]
+    ]
+    assert len(groups) > 3
+    assert resource["spec"]["groups"] == groups
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
