@@ -54,6 +54,8 @@ class PeopleVersion(stub_service.StubVersion):
     def predict(self, values: Any) -> Any:
         if self.model != "people":
             return super().predict(values)
+        if any(row[3] == 113 for row in values):
+            raise ValueError("nobody is that old")
         shares = np.array([[1 - row[3] / 120, row[3] / 120] for row in values])
         kinds = [PEOPLE.output.classes[int(share[1] > 0.5)] for share in shares]
         return SimpleNamespace(values=kinds, probabilities=shares)

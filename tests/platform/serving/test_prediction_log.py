@@ -304,6 +304,28 @@ def test_counts_of_all_workers_add_up_and_tell_what_was_missing_new_or_refused(
     assert whole.features["prediction"].bins[:2] == [2 * some, some]
 
 
+def test_rows_that_all_fail_in_the_model_are_counted_though_none_is_answered(
+    tmp_path: Path, store: PredictionStore
+) -> None:
+    good = {"customer": 1, "email": "a@x", "town": "Ulm", "age": 30}
+    bad = good | {"age": 113}
+    with stub_server(tmp_path, script=SERVICE) as server:
+        ask(server, good, model="people")
+        assert ask(server, bad, bad, model="people")["status"] == 500
+        tensors = [
+            {"name": name, "datatype": kind, "shape": [1], "data": [bad[name]]}
+            for name, kind in zip(bad, ("INT64", "BYTES", "BYTES", "FP64"), strict=True)
+        ]
+        answer = server.client.post("/v2/models/people/infer", json={"inputs": tensors})
+        assert answer.status_code == 500
+    whole = merge(Counts.decode(one.counts) for one in store.counts("people", "1", *ALWAYS))
+    assert (whole.rows, whole.refused) == (4, 0)
+    age = whole.features["age"]
+    assert sum(age.bins) + age.unseen == 4
+    assert sum(whole.features["prediction"].bins) == 1
+    assert len(list(store.rows("people", None, *ALWAYS))) == 1
+
+
 def test_a_kill_loses_no_more_than_the_last_moments_and_spoils_nothing(
     tmp_path: Path, store: PredictionStore
 ) -> None:

@@ -17,7 +17,7 @@ class AnsweredRequest(msgspec.Struct, gc=False):
     """A request whose rows were read, and what became of them.
 
     `sent` is its body, or its rows where they came otherwise, in `body_bytes`. `rows` stand in the
-    order of the request, or there are none where no row was accepted. `shadow_of` names for each
+    order of the request, or there are none where no row has an answer. `shadow_of` names for each
     the prediction that the caller got, where these answers are a shadow's.
     """
 

@@ -105,7 +105,7 @@ def _counted(counter: Counter, requests: Sequence[AnsweredRequest]) -> Counts:
         else:
             warnings += [()] * len(read.values)
         for position in read.positions:
-            _take(request.rows[position], answers)
+            _take(request.rows[position] if request.rows else None, answers)
         if read.faults:
             refused += [
                 [(feature_in(fault.pointer), fault.code) for fault in faults]

@@ -108,7 +108,7 @@ async def predict(
         meters.outcomes["invalid_input"] += len(read.faults)
         meters.outcomes["model_error"] += failed
         if failed == len(read.values):
-            raise _failed(rows)
+            raise _failed(rows, read)
         outcome = "partial"
     answer = PredictionAnswer(served.model, served.version, resolved.alias, request_id, rows)
     encoded = _encode(answer)
@@ -204,9 +204,11 @@ def _rejected(read: ReadRows) -> ProblemError:
     return problem
 
 
-def _failed(rows: Sequence[RowAnswer | RowRefused]) -> ProblemError:
+def _failed(rows: Sequence[RowAnswer | RowRefused], read: ReadRows) -> ProblemError:
     refused = [row for row in rows if isinstance(row, RowRefused)]
-    return ProblemError("model-failed", faults=[f for row in refused for f in row.error.faults])
+    problem = ProblemError("model-failed", faults=[f for row in refused for f in row.error.faults])
+    problem.read = read
+    return problem
 
 
 def count_problems(meters: VersionMeters, read: ReadRows) -> None:

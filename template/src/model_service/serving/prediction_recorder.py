@@ -252,6 +252,8 @@ class PredictionRecorder:
 
 def logged_rows(request: AnsweredRequest, stored: StoredFeatures) -> Iterator[LoggedRow]:
     """Yield what is kept of each row that has an answer."""
+    if not request.rows:
+        return
     loaded, read = request.loaded, request.read
     entity = stored.pseudonyms.of(request.entity)
     sent = _sent(request) if read.warnings else {}

@@ -120,7 +120,7 @@ class ProblemError(Exception):
     """A request that is answered by a problem.
 
     `slug` is a key of `PROBLEMS`; `detail` says what was wrong this time and what to do next.
-    `read` holds the rows where they could be read and all of them were refused.
+    `read` holds the rows where they could be read and none has an answer.
     """
 
     read: ReadRows | None = None

@@ -87,7 +87,10 @@ async def infer(
     served.meters.seconds.observe(answered_at - started)
     served.meters.outcomes["model_error" if failed else "ok"] += read.count
     if failed:  # the rows that did not fail have no answer either
-        raise ProblemError("model-failed", f"The model failed for {failed} of {read.count} rows.")
+        detail = f"The model failed for {failed} of {read.count} rows."
+        problem = ProblemError("model-failed", detail)
+        problem.read = read
+        raise problem
     rows = answers_by_row(served, read, answers, identifiers)
     content, content_length = _encoded(resolved, request, read, answers, rows, request_id)
     served.meters.observe_stages(started, read_at, answered_at, answers.seconds)
