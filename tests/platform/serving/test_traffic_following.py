@@ -129,6 +129,20 @@ def test_a_champion_that_does_not_load_never_replaces_one_that_answers(
     assert server.client.get("/readyz").status_code == 200
 
 
+def test_a_new_model_that_does_not_load_takes_no_replica_from_the_others(
+    server: ServerProcess, traffic: Path
+) -> None:
+    before = traffic.read_text(encoding="utf-8")
+    traffic.write_text(before + '  broken: {champion: "1"}\n', encoding="utf-8")
+    wait_for(lambda: bool(model(server, "broken").get("reason")), "the reason")
+    for path in ("/readyz", "/v2/health/ready"):
+        assert server.client.get(path).status_code == 200
+    assert model(server, "broken")["state"] == "failed"
+    promote(traffic, "sums", "3", by="anna")
+    wait_for(lambda: answer(server)["version"] == "3", "the next change")
+    assert server.client.get("/readyz").status_code == 200
+
+
 def test_a_model_that_was_trained_meanwhile_begins_to_answer(
     server: ServerProcess, traffic: Path, tmp_path: Path
 ) -> None:

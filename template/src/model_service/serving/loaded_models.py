@@ -72,7 +72,8 @@ class VersionState(msgspec.Struct, frozen=True):
 class ModelState(msgspec.Struct, frozen=True):
     """A model with its aliases and the versions of the registry.
 
-    `challengers` maps versions to their percentage of the requests that name no version.
+    `challengers` maps versions to their percentage of the requests that name no version. A model
+    `came_later` if it was named when the service was ready without it.
     """
 
     name: str
@@ -81,6 +82,7 @@ class ModelState(msgspec.Struct, frozen=True):
     reason: str | None = None
     challengers: Mapping[str, float] = {}
     shadows: tuple[str, ...] = ()
+    came_later: bool = False
 
     @property
     def champion(self) -> VersionState | None:
@@ -100,9 +102,10 @@ class ModelState(msgspec.Struct, frozen=True):
     def holds_back(self) -> bool:
         """Whether the service is not ready because of this model: its champion does not answer.
 
-        A model that has no champion yet holds nothing back: nobody was promised its answers.
+        A model that has no champion yet holds nothing back: nobody was promised its answers. Nor
+        does one that came later: those who ask the others would lose all replicas at once.
         """
-        return self.state in ("loading", "failed")
+        return self.state in ("loading", "failed") and not self.came_later
 
     def aliases_of(self, version: str) -> tuple[str, ...]:
         """Return the aliases that stand for `version`."""
