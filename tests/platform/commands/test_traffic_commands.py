@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from model_service.cli.main import main
 from model_service.registry.traffic import ModelTraffic, read_traffic
 from model_service.repository import Repository
 from tests.platform.commands.command import command
@@ -78,6 +79,39 @@ def test_what_cannot_be_is_refused_and_changes_nothing(
     assert len(ran.stderr.splitlines()) == 1 or "Usage" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert repository.traffic.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", NAME, "--seed", "-1"], "--seed"),
+        (["train", NAME, "--since", "2026-13-01"], "--since"),
+        (["handoff", "plan", "--today", "tomorrow"], "--today"),
+        (["predict", NAME, "--file", "empty.csv"], "is empty"),
+        (["predict", NAME, "--file", "latin.csv"], "not UTF-8"),
+        (["compare", NAME, "1", "2", "--file", "ragged.csv"], "cannot be read as a table"),
+        (["predict", NAME, "--file", "."], "--file"),
+        (["compare", NAME, "1", "2", "--file", "."], "--file"),
+        (["report", ""], "is a directory"),
+        (["report", "nowhere/report.html"], "Is the path right"),
+        (["contract", "check", "a" * 300], "Is the path right"),
+    ],
+)
+def test_a_wrong_argument_is_answered_with_a_sentence(
+    repository: Repository,
+    arguments: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, content in (("empty", b""), ("latin", b"a\n\xe9\n"), ("ragged", b"a\n1,2\n1,2,3\n")):
+        (repository.root / f"{name}.csv").write_bytes(content)
+    monkeypatch.chdir(repository.root)
+    monkeypatch.setattr("sys.argv", ["acme", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["promote"], ["canary"], ["shadow"]])

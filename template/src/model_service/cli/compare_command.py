@@ -27,6 +27,7 @@ Rows = Annotated[
         "--file",
         help="Rows to answer besides the golden ones: a JSON list, JSON lines or CSV.",
         exists=True,
+        dir_okay=False,
     ),
 ]
 Logged = Annotated[

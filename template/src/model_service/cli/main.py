@@ -77,6 +77,8 @@ def main() -> None:
     """Run the command; an error of the platform is printed as a sentence, not as a traceback."""
     try:
         app()
+    except OSError as error:
+        stop(f"{error}. Is the path right, may you read and write there, and is there room?")
     except Exception as error:
         if not type(error).__module__.startswith("model_service."):
             raise

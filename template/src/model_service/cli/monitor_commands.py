@@ -66,7 +66,9 @@ def monitor(
 
 def report(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="Where to write the page.")] = Path("report.html"),
+    file: Annotated[Path, typer.Argument(dir_okay=False, help="Where to write the page.")] = Path(
+        "report.html"
+    ),
 ) -> None:
     """Write a page about every version: what changed, since when, and what to do."""
     from model_service.files import write_atomically

@@ -92,7 +92,9 @@ def predict(
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--file", help="Rows as a JSON list, JSON lines or CSV.", exists=True),
+        typer.Option(
+            "--file", help="Rows as a JSON list, JSON lines or CSV.", exists=True, dir_okay=False
+        ),
     ] = None,
     version: Annotated[str | None, typer.Option(help="Default: the champion.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For another program.")] = False,
@@ -152,11 +154,10 @@ def _stated_rows(
 def rows_of_file(file: Path, loaded: LoadedVersion) -> list[dict[str, Any]]:
     """Read rows from a CSV, a JSON list or JSON lines; end the command if it holds none."""
     if file.suffix == ".csv":
-        import pandas as pd
-
+        from model_service.contract.inference import read_table
         from model_service.contract.table import rows_of
 
-        return rows_of(pd.read_csv(file), loaded.contract)
+        return rows_of(read_table(file), loaded.contract)
     try:
         return _rows_of_json(file.read_bytes())
     except msgspec.MsgspecError as error:

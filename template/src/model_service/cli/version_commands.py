@@ -89,7 +89,9 @@ def train(
         datetime | None,
         typer.Option(formats=["%Y-%m-%d"], help="Only rows of this day and later, by TIME."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same predictions.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same predictions.")
+    ] = 0,
     allow_pickle: Annotated[
         bool,
         typer.Option(

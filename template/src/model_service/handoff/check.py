@@ -109,6 +109,6 @@ def _first_line(text: str) -> str:
     return (lines[0] if lines else "no reason was given")[:400]
 
 
-def today_of(text: str | None) -> dt.date:
-    """Return the day to check for: the one given as YYYY-MM-DD, or today."""
-    return dt.date.fromisoformat(text) if text else dt.datetime.now(dt.UTC).date()
+def today_of(given: dt.datetime | None) -> dt.date:
+    """Return the day to check for: the one given, or today."""
+    return (given or dt.datetime.now(dt.UTC)).date()

@@ -141,9 +141,7 @@ class VersionLoader:
             version: self._ready_again(named.name, before, state)
             for version, state in named.versions.items()
         }
-        after = msgspec.structs.replace(
-            named, versions=versions, came_later=self.current.is_ready
-        )
+        after = msgspec.structs.replace(named, versions=versions, came_later=self.current.is_ready)
         champion = after.champion
         if champion is None or champion.served or before is None or before.champion is None:
             return after
