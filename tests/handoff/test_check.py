@@ -287,6 +287,16 @@ def test_before_the_first_training_what_needs_a_version_is_skipped(default_servi
     assert results(Repository(default_service), "CON-9", named=True)["CON-9"].state == "pass"
 
 
+def test_a_service_that_does_not_start_is_a_fault_to_every_item(
+    default_service: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only to the first that asks it: to the others the check would be broken."""
+    monkeypatch.setenv("MODEL_SERVICE_SERVER__WORKERS", "none")
+    found = results(Repository(default_service), "CON-6", "CON-9", named=True)
+    for result in found.values():
+        assert (result.state, "does not start" in result.line) == ("fail", True), result
+
+
 def test_what_cannot_be_tried_here_says_what_is_missing(
     handed_over: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,9 +145,7 @@ class Subject:
 
     def folder(self, name: str) -> Path:
         """Make an empty folder that is gone when the subject is closed."""
-        folder = Path(self._folder.name) / name
-        folder.mkdir()
-        return folder
+        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self._folder.name))
 
     def start(self, repository: Repository, *arguments: str, **settings: str) -> RunningService:
         """Start a service that is stopped at the latest when the subject is closed."""

@@ -191,7 +191,8 @@ def _environment(settings: Settings) -> Piece:
         if isinstance(value, tuple):
             value = ", ".join(map(str, value))
         shown = "none" if value in ("", None, {}) else str(value)
-        rows.append((f"`{variable_of(name)}`", piece(f"`{name}`"), shown))
+        setting = Piece(f"<small>{piece(f'`{name}`')}</small>")
+        rows.append((joined([f"`{variable_of(name)}`", setting]), shown))
     return section(
         "Environment",
         paragraph(
@@ -199,7 +200,7 @@ def _environment(settings: Settings) -> Piece:
             "exist stops the start, with the one that was probably meant. `MODELS` limits a "
             "process to some models."
         ),
-        table(("Variable", "Setting", "Here"), rows),
+        table(("Variable, and setting", "Here"), rows),
         note(
             "Secrets: the address of the prediction log, if it has a password. Keys of callers "
             "are kept as digests, which may be committed."
