@@ -221,6 +221,8 @@ def test_gitlab_promotes_by_hand_and_keeps_nightly_jobs_out_of_changes(gitlab: P
     assert set(jobs["promote"]["needs"]) == {"handoff", "container"}
     for name in (
         "conformance",
+        "drift",
+        "drill",
         "freshness",
         "vulnerabilities",
         "template",
