@@ -18,12 +18,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from rich.console import Console
 
 from model_service.hooks import load_hooks
-from model_service.monitoring.gauges import Seen
+from model_service.monitoring.gauges import Seen, traffic_due_seconds
 from model_service.monitoring.lease import Lease
 from model_service.monitoring.memory import recall
 from model_service.monitoring.monitor import Monitor
 from model_service.monitoring.terminal_view import view
-from model_service.prediction_log.records import LoggedRow
 from model_service.prediction_log.store import open_store
 from model_service.settings import read_settings
 from tests.monitoring.alarm_chain import free_ports, wait_for
@@ -82,6 +81,20 @@ def test_silence_grows_from_the_first_look_until_somebody_asks(repository: Repos
     assert asked[f"ground_truth_age_seconds{of}"] < 120
     assert asked[f"monitor_window_rows{of}"] == 60
     monitor.close()
+
+
+def test_an_outage_is_not_taken_for_usual_for_ever(repository: Repository) -> None:
+    history = History(repository, MODEL)
+    began = time.time() + 200 * DAY
+    due = {}
+    for day in (*range(20), *range(23, 61)):
+        history.write(rows_like_training(1, seed=day), began + day * DAY)
+        history.monitor.run(began + day * DAY + 60)
+        [seen] = history.monitor.gauges.seen
+        due[day] = traffic_due_seconds(seen.watched, seen.memory, began + day * DAY)
+    history.monitor.close()
+    assert due[30] == 3 * DAY
+    assert due[60] == pytest.approx(1.5 * DAY, rel=0.01)
 
 
 def test_a_version_without_a_profile_is_told_and_hides_no_other(repository: Repository) -> None:
@@ -159,24 +172,29 @@ def test_dependence_is_watched_by_a_week_where_a_day_has_few_rows(repository: Re
     memory = recall(history.store, MODEL, "1")
     assert [alarm.kind for alarm in memory.open_alarms] == ["dependence"]
     assert "rooms" in memory.broken[0][:2]
-    assert not memory.is_joint_blind
-    history.store.append(
-        [
-            LoggedRow(
-                prediction_id=f"without-{n}",
-                request_id="r",
-                at=end + 30 * DAY,
-                model=MODEL,
-                version="1",
-                value="dear",
-                seconds=0.1,
+    assert not memory.joint_left_out
+    assert "not watched" not in terminal(history.monitor.gauges.seen)
+    logged = list(history.store.rows(MODEL, "1", end - 6 * DAY, end + 60))
+    for weeks, stored, told in (
+        (3, {"rooms", "area", "age"}, "how floor, noise, heating and other features depend"),
+        (6, set[str](), "how features depend on each other is not watched"),
+    ):
+        later = [
+            msgspec.structs.replace(
+                row,
+                prediction_id=f"{weeks} {row.prediction_id}",
+                at=row.at + weeks * 7 * DAY,
+                used={name: row.used[name] for name in stored} if stored and row.used else None,
             )
-            for n in range(9)
+            for row in logged
         ]
-    )
-    history.monitor.run(end + 31 * DAY, is_thorough=True)
-    shown = terminal(history.monitor.gauges.seen)
-    assert "How features depend on each other is not watched" in shown
+        history.store.append(later)
+        history.monitor.run(end + weeks * 7 * DAY + 60, is_thorough=True)
+        memory = recall(history.store, MODEL, "1")
+        assert not history.monitor.gauges.errors
+        found = [alarm for alarm in memory.open_alarms if alarm.kind == "dependence"]
+        assert bool(found) == bool(stored), "what is stored is watched"
+        assert told in " ".join(terminal(history.monitor.gauges.seen).split())
     history.monitor.close()
 
 

@@ -52,7 +52,7 @@ class History:
         logged, truths = [], []
         for place, values in enumerate(read.values):
             self._count += 1
-            identity = f"history-{self._count}"
+            identity = f"history-{at}-{self._count}"
             logged.append(
                 LoggedRow(
                     prediction_id=identity,

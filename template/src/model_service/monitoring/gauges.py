@@ -209,10 +209,11 @@ def exported_features(watched: WatchedVersion) -> set[str]:
 def traffic_due_seconds(watched: WatchedVersion, memory: VersionMemory, now: float) -> float:
     """Return after how long without a row a version is silent.
 
-    Half as long again as it was ever without one, or as twenty rows of its declared traffic take;
-    at least an hour, at most three days; and a day until its rhythm is known.
+    Half as long again as it was without one in the last four to eight weeks, or as twenty rows of
+    its declared traffic take; at least an hour, at most three days; and a day until its rhythm is
+    known.
     """
     young = now - (memory.first_seen or now) < DAYS_UNTIL_A_RHYTHM_IS_KNOWN * SECONDS_A_DAY
     expected = 20 * SECONDS_A_DAY / watched.settings.traffic.rows_per_day
-    due = max(1.5 * memory.longest_gap, expected, SECONDS_OF_SILENCE)
+    due = max(1.5 * max(memory.longest_gap, memory.gap_before), expected, SECONDS_OF_SILENCE)
     return min(max(due, SECONDS_A_DAY) if young else due, LONGEST_SILENCE)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model_service.contract.rows import RowReader
 from model_service.drift.counts import Counts
 from model_service.drift.dependence import FEWEST_ROWS, MATERIAL, Broken, broken, read_dependence
 from model_service.drift.rule import Levels
@@ -27,6 +26,8 @@ ALL_FEATURES = "all"
 RUNS_BETWEEN_QUALITY = 10
 FEWEST_DRILL_ROWS = 100
 DAYS_OF_FEW_ROWS = 7
+DAYS_OF_A_GAP = 28
+"""A silence is taken for usual for once or twice so long, and an outage not for ever."""
 
 
 class Look:
@@ -50,8 +51,11 @@ class Look:
         self.new_alarms: list[Alarm] = []
 
     def traffic(self) -> None:
-        """See when rows came, and how long they ever stayed away."""
+        """See when rows came, and how long they stayed away in the last weeks."""
         memory, now = self._memory, self._now
+        if now - memory.gaps_since > DAYS_OF_A_GAP * SECONDS_A_DAY:
+            memory.gap_before, memory.longest_gap = memory.longest_gap, 0.0
+            memory.gaps_since = now
         after = math.nextafter(memory.last_row or 0.0, math.inf)
         seen = [
             one
@@ -114,11 +118,13 @@ class Look:
             rows = self._logged(span)
         if not rows:
             return
-        names = set(watched.contract.feature_names)
-        used = [row.used for row in rows if row.used is not None and set(row.used) == names]
-        values = RowReader(watched.contract, len(rows)).read_rows(used).values if used else []
-        # Where features are not stored, or only as hashes, there are only counts.
-        memory.is_joint_blind = 2 * len(values) < len(rows)
+        used = [row.used for row in rows if row.used is not None]
+        # A hash depends on nothing, and what is not stored is not known.
+        held = {f.name for f in watched.contract.features if not f.sensitive}
+        held &= {name for row in used[-1:] for name in row}
+        names = watched.contract.feature_names
+        memory.joint_left_out = tuple(name for name in names if name not in held)
+        values = [tuple(row.get(n) if n in held else None for n in names) for row in used]
         level = self._budget / 30 / 2
         drifting = {alarm.feature for alarm in memory.open_alarms}
         found = [

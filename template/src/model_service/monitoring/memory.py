@@ -85,13 +85,16 @@ class Truth(msgspec.Struct, frozen=True):
 class VersionMemory(msgspec.Struct):
     """Everything about one version. `cursor` is the minute from which counts are read again, and
     `consumed` what of them belongs to closed windows already. `broken` are pairs of features whose
-    correlation was one and is another; `is_joint_blind` where logged rows do not tell."""
+    correlation was one and is another, `joint_left_out` features that logged rows do not hold. The
+    longest time without a row is that since `gaps_since`; `gap_before` that of the weeks before."""
 
     model: str
     version: str
     first_seen: float | None = None
     last_row: float | None = None
     longest_gap: float = 0.0
+    gap_before: float = 0.0
+    gaps_since: float = 0.0
     open_since: float | None = None
     cursor: float = 0.0
     consumed: bytes | None = None
@@ -105,7 +108,7 @@ class VersionMemory(msgspec.Struct):
     truth: Truth = Truth()
     joint_at: float = 0.0
     joint_change: float | None = None
-    is_joint_blind: bool = False
+    joint_left_out: tuple[str, ...] = ()
     broken: tuple[tuple[str, str, float, float], ...] = ()
 
     @property

@@ -16,6 +16,7 @@ SECONDS_A_DAY = 86_400.0
 CANNOT_SEE = (
     "Concept drift: that the same row now means something else shows only in measured quality.",
     "A feature that is left out of the contract is not watched.",
+    "How a feature depends on others, where the prediction log holds no clear value of it.",
     "A change below the noise limit of a feature: the busier the model, the smaller that is.",
     "Rows that were never sent, unless the others look different without them.",
     "What one customer gets: everything here is about many rows together.",

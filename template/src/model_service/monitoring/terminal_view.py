@@ -22,10 +22,6 @@ from model_service.repository import Repository
 
 WINDOWS_SHOWN = 16
 MARKS = " ▁▂▃▄▅▆▇█"
-_JOINT_BLIND = (
-    "How features depend on each other is not watched: logged rows lack some of them "
-    "(prediction_log.store_features, or sensitive ones)."
-)
 Previews = Mapping[tuple[str, str], Mapping[str, Shift]]
 
 
@@ -59,7 +55,7 @@ def view(seen: Sequence[Seen], previews: Previews, no_monitor: str = "") -> Rend
             Text.from_markup(f"  [bold]{escape(name)}[/]  {line}")
             for line in _troubles(one, preview, now)
         ]
-    notes = [Text(_JOINT_BLIND, style="dim")] if any(o.memory.is_joint_blind for o in seen) else []
+    notes = [Text(told, style="dim") for one in seen for told in _notes(one)]
     last = max((one.memory.last_run for one in seen), default=0.0)
     return Group(table, *troubles, *notes, _when(last, no_monitor, now, bool(troubles)))
 
@@ -126,6 +122,18 @@ def _troubles(seen: Seen, preview: Mapping[str, Shift], now: float) -> Iterator[
         waited = now - max(memory.truth.last_received or 0.0, began)
         if waited > plan.within_days * 86_400:
             yield f"[red]no ground truth[/] for {_duration(waited)}"
+
+
+def _notes(seen: Seen) -> Iterator[str]:
+    names, left_out = seen.watched.contract.feature_names, seen.memory.joint_left_out
+    if left_out:
+        named = ", ".join(left_out[:3]) + (", …" if len(left_out) > 3 else "")
+        what = f"{named} and other features" if len(names) - len(left_out) > 1 else "features"
+        yield (
+            f"  {seen.watched.model} {seen.watched.version}: how {what} depend on each other is "
+            "not watched: the prediction log does not hold them in clear "
+            "(prediction_log.store_features; sensitive)."
+        )
 
 
 def _when(last: float, no_monitor: str, now: float, is_trouble: bool) -> Text:
