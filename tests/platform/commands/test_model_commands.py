@@ -99,10 +99,12 @@ def test_files_of_a_teams_own_scaffold_replace_the_platforms(
 def test_contract_check_names_features_whose_source_nobody_wrote_down(
     repository: Repository, tmp_path: Path
 ) -> None:
-    start_model(repository, "fruit", tmp_path / "fruit.csv", "kind")
+    data = tmp_path / "marked up.csv"
+    data.write_text(DATA.replace("colour", "[/colour]"), encoding="utf-8")
+    start_model(repository, "fruit", data, "kind")
     asked = command(repository, "contract", "check")
-    assert asked.returncode == 0
-    assert "weight, colour" in asked.stdout
+    assert asked.returncode == 0, asked.stderr
+    assert "weight, [/colour]" in asked.stdout
     contract = repository.models / "fruit/contract.yaml"
     contract.write_text(
         contract.read_text(encoding="utf-8").replace('"?"', "warehouse"), encoding="utf-8"
@@ -135,3 +137,5 @@ def test_serve_without_a_version_says_how_to_train(repository: Repository, tmp_p
     ran = command(repository, "serve", "--port", "0")
     assert ran.returncode == 2
     assert "train" in ran.stderr
+    said = command(repository, "verify", "--all").stderr
+    assert "`python -m model_service train --all`" in said

@@ -82,7 +82,8 @@ def check(
             say(f"{state(True)} [bold]{name}[/] {len(contract.features)} features")
             unknown = _features_of_unknown_source(contract)
             if unknown:
-                say(f"{state(None)} {name}: who would announce a change of {', '.join(unknown)}?")
+                listed = literal(", ".join(unknown))
+                say(f"{state(None)} {name}: who would announce a change of {listed}?")
                 say('    Their source says "?". Ask, and write down the system and its owner.')
     if not chosen:
         say(f"{state(None)} No model yet. Start one: {command_line(START_ONE)}.")

@@ -71,7 +71,7 @@ def import_file(
     if as_json:
         say_json(version)
         return
-    say(f"{state(True)} version {version.version} ({version.format}): {version.folder}")
+    say(f"{state(True)} version {version.version} ({version.format}): {literal(version.folder)}")
     champion = champion_of(repository, name)
     if champion != version.version:
         promote = command_line(f"promote {name} {version.version}")

@@ -188,7 +188,7 @@ def _show(replayed: Replay, version: LoadedVersion) -> None:
 def _say_verdict(replayed: Replay) -> None:
     if replayed.is_same is None:
         hidden = {one.feature: one.unavailable for one in replayed.features if one.unavailable}
-        listed = ", ".join(f"{name} ({why})" for name, why in hidden.items())
+        listed = literal(", ".join(f"{name} ({why})" for name, why in hidden.items()))
         say(f"  {state(None)} It cannot be answered again: of its row the log has no {listed}.")
         say("    See prediction_log.store_features of service.yaml, and sensitive in the contract.")
     elif replayed.is_same:

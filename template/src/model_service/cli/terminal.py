@@ -28,7 +28,8 @@ def say(text: str = "") -> None:
 
 def command_line(words: str) -> str:
     """Return what to type next, under the name that the service's command was called by."""
-    return f"`{Path(sys.argv[0]).name} {words}`"
+    called = Path(sys.argv[0]).name
+    return f"`{'python -m model_service' if called == '__main__.py' else called} {words}`"
 
 
 def say_plainly(text: str) -> None:

@@ -124,7 +124,8 @@ def train(
             failed.append(name)
             continue
         champion = champion_of(repository, name)
-        say(f"  {state(True)} version {trained.version} ({trained.format}): {trained.folder}")
+        folder = literal(trained.folder)
+        say(f"  {state(True)} version {trained.version} ({trained.format}): {folder}")
         if champion != trained.version:
             promote = command_line(f"promote {name} {trained.version}")
             say(f"    Version {champion} still answers. To change that: {promote}.")
