@@ -161,6 +161,7 @@ class _Test(msgspec.Struct):
     rows: int
     spread: float
     freedom: int = 0
+    statistic: float = 0.0
     share: float = 0.0
     a: float = 0.0
     b: float = 0.0
@@ -255,7 +256,8 @@ def _distribution(training: _Expected, window: FeatureCounts) -> _Test:
         return _Test(0.0, 1.0, int(rows), spread)
     shares = (was + now) / (known + rows)
     statistic = float((np.square(now - rows * was / known) / (rows * shares)).sum() / spread)
-    test = _Test(0.0, float(chdtrc(len(was) - 1, statistic)), int(rows), spread, len(was) - 1)
+    freedom = len(was) - 1
+    test = _Test(0.0, float(chdtrc(freedom, statistic)), int(rows), spread, freedom, statistic)
     new, old = (now + 0.5) / (rows + len(now) / 2), (was + 0.5) / (known + len(was) / 2)
     test.effect = float(((new - old) * np.log(new / old)).sum()) - test.noise
     return test
@@ -359,13 +361,14 @@ def _material(key: _Key) -> float:
 
 
 def _noise_limit(test: _Test, level: float) -> float:
-    """Return the effect that is significant at a level; of a distribution as nearly as PSI is
-    Pearson's chi-square, and never more than an effect that is significant."""
+    """Return the largest effect that is not significant at a level; of a distribution as nearly as
+    PSI is Pearson's chi-square, and less than an effect that is significant."""
     from scipy.special import chdtri
 
     if not test.rows or not (test.freedom or test.b):
         return math.inf
     if test.freedom:
-        limit = float(chdtri(test.freedom, level)) * test.spread / test.rows - test.noise
-        return min(limit, test.effect) if test.p <= level else limit
-    return _smallest_count(test.rows, test.a, test.b, level) / test.rows - test.share
+        critical = float(chdtri(test.freedom, level))
+        limit = critical * test.spread / test.rows - test.noise
+        return min(limit, test.effect * critical / test.statistic) if test.p <= level else limit
+    return (_smallest_count(test.rows, test.a, test.b, level) - 1) / test.rows - test.share
