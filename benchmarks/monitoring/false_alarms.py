@@ -1,6 +1,6 @@
 """How often windows in which nothing changed raise an alarm, by this rule and by rules of thumb.
 
-    python benchmarks/monitoring/false_alarms.py [--windows 1500] [--export DIR]
+    python benchmarks/monitoring/false_alarms.py [--windows 1500] [--a-month 720] [--export DIR]
 
 With `--export` the training rows and windows of one split per table and size are written as CSV,
 for benchmarks/monitoring/libraries.py to be asked about the same rows. Each window
@@ -23,7 +23,6 @@ from benchmarks.monitoring.windows import Split
 from model_service.drift.counts import Counts
 from model_service.drift.rule import TESTS_OF_A_FEATURE, Levels, examine
 
-WINDOWS_A_MONTH = 720
 LONGEST_HISTORY = 16
 THUMB_WINDOWS = 25
 """Rules of thumb are asked of so many windows a table: they need no more to show what they do."""
@@ -32,6 +31,7 @@ THUMB_WINDOWS = 25
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--windows", type=int, default=1500, help="of 200 and of 1,000 rows")
+    parser.add_argument("--a-month", type=int, default=720, help="windows that share a budget")
     parser.add_argument("--export", type=Path)
     given = parser.parse_args()
     chance = np.random.default_rng(2)
@@ -42,7 +42,7 @@ def main() -> None:
     print("| rows | windows | this rule | any p < 0.05 | any PSI > 0.2 |")
     print("|---|---|---|---|---|")
     for size, windows in ((200, given.windows), (1000, given.windows), (5000, given.windows // 5)):
-        print(_line(size, windows, found, chance, given.export), flush=True)
+        print(_line(size, windows, found, chance, given), flush=True)
     print(f"one check of 50 columns in windows of 10,000 rows: {_cost(chance):.4f} CPU seconds")
 
 
@@ -51,7 +51,7 @@ def _line(
     windows: int,
     found: dict[str, pd.DataFrame],
     chance: np.random.Generator,
-    export: Path | None,
+    given: argparse.Namespace,
 ) -> str:
     alarms: Counter[str] = Counter()
     asked: Counter[str] = Counter()
@@ -59,8 +59,8 @@ def _line(
     wanted = -(-windows // len(large))
     for name, table in large.items():
         split = Split(table, chance)
-        if export is not None:
-            _export(export, name, size, split)
+        if given.export is not None:
+            _export(given.export, name, size, split)
         rest, history = list(split.windows(size)), list[Counts]()
         for count in range(wanted):
             if not rest or len(history) >= LONGEST_HISTORY + 4:
@@ -68,9 +68,7 @@ def _line(
                 rest, history = list(split.windows(size)), []
             window = rest.pop()
             history.append(split.count(window))
-            levels = Levels.for_budget(
-                0.1, WINDOWS_A_MONTH, TESTS_OF_A_FEATURE * len(table.columns)
-            )
+            levels = Levels.for_budget(0.1, given.a_month, TESTS_OF_A_FEATURE * len(table.columns))
             findings = examine(split.reference, history[-LONGEST_HISTORY:], levels)
             asked["this rule"] += 1
             alarms["this rule"] += any(finding.alarms for finding in findings)
@@ -122,7 +120,7 @@ def _cost(chance: np.random.Generator) -> float:
     """Return the CPU seconds of holding 16 windows of 50 columns against their reference."""
     table = pd.DataFrame({f"c{i}": chance.normal(size=60_000) for i in range(50)})
     split = Split(table, chance)
-    levels = Levels.for_budget(0.1, WINDOWS_A_MONTH, TESTS_OF_A_FEATURE * 50)
+    levels = Levels.for_budget(0.1, 720, TESTS_OF_A_FEATURE * 50)
     history = [split.count(window) for window in split.windows(10_000)] * 4
     begun = time.process_time()
     for _ in range(10):

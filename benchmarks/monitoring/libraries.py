@@ -3,9 +3,10 @@
     python -m venv /tmp/nannyml && /tmp/nannyml/bin/pip install nannyml==0.13.1
     /tmp/nannyml/bin/python benchmarks/monitoring/libraries.py nannyml DIR
     python -m venv /tmp/evidently && /tmp/evidently/bin/pip install evidently==0.7.23 "pandas<3"
-    /tmp/evidently/bin/python benchmarks/monitoring/libraries.py evidently DIR
+    /tmp/evidently/bin/python benchmarks/monitoring/libraries.py evidently DIR 8
 
-Their defaults are asked: an alarm is any column that drifted.
+Their defaults are asked: an alarm is any column that drifted. The last number is the most windows
+of a table and size, for who has less patience.
 """
 
 from __future__ import annotations
@@ -53,13 +54,14 @@ def evidently_alarms(training: pd.DataFrame, windows: list[pd.DataFrame], _: int
 
 def main() -> None:
     library, folder = sys.argv[1], Path(sys.argv[2])
+    most = int(sys.argv[3]) if len(sys.argv) > 3 else None
     ask = {"nannyml": nannyml_alarms, "evidently": evidently_alarms}[library]
     for path in sorted(folder.glob("*-training.csv")):
         name, size = path.name.split("-")[0], int(path.name.split("-")[1])
         training, later = (
             pd.read_csv(folder / f"{name}-{size}-{part}.csv") for part in ("training", "windows")
         )
-        windows = [later.iloc[start : start + size] for start in range(0, len(later), size)]
+        windows = [later.iloc[start : start + size] for start in range(0, len(later), size)][:most]
         begun = time.process_time()
         try:
             alarms: int | str = ask(training, windows, size)

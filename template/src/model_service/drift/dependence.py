@@ -215,7 +215,8 @@ def smallest_share_broken(
     was = np.abs(np.array(reference.correlations))[mine]
     if not (was >= MATERIAL).any():
         return None
-    if rows < FEWEST_ROWS or reference.rows < FEWEST_ROWS:
+    # Of fewer rows a day not every column is asked: that is no promise.
+    if rows < LARGEST_KURTOSIS * ROWS_TO_DECIDE or reference.rows < FEWEST_ROWS:
         return math.inf
     variance = np.array(reference.variances)[mine].clip(min=SMALLEST_VARIANCE)
     error = np.sqrt(variance * (1 / rows + 1 / reference.rows))
