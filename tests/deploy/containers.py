@@ -18,6 +18,23 @@ from pathlib import Path
 from tests.debian import program
 
 BUILD_ENVIRONMENT = {"BUILDAH_ISOLATION": "chroot", "BUILDAH_FORMAT": "docker"}
+AS_A_PLAIN_PODMAN = {
+    "CONTAINERS_STORAGE_CONF": """\
+[storage]
+driver = "vfs"
+graphroot = "{folder}/store"
+runroot = "{folder}/run"
+""",
+    "CONTAINERS_CONF": """\
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+tmp_dir = "{folder}/tmp"
+[containers]
+netns = "host"
+default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
+""",
+}
 AS_IN_A_CLUSTER = (
     *("--read-only", "--read-only-tmpfs=false", "--cap-drop", "all"),
     *("--security-opt", "no-new-privileges", "--network", "host"),
@@ -47,6 +64,16 @@ class Containers:
     def _store(self) -> list[str]:
         places = ["--root", str(self.folder / "store"), "--runroot", str(self.folder / "run")]
         return [*places, "--storage-driver", "vfs"]
+
+    def environment(self) -> dict[str, str]:
+        """Return variables that let a plain `podman` use this store, as images can be run here."""
+        for name, text in AS_A_PLAIN_PODMAN.items():
+            (self.folder / name).write_text(text.format(folder=self.folder), encoding="utf-8")
+        return {name: str(self.folder / name) for name in AS_A_PLAIN_PODMAN}
+
+    def tag(self, image: str, name: str) -> None:
+        """Give an image one more name."""
+        self._output([*self.podman, "tag", image, name])
 
     def build(self, folder: Path, dockerfile: str, name: str) -> None:
         """Build the image `name` from a folder."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import re
 import shutil
@@ -16,11 +17,16 @@ import httpx
 import pytest
 import yaml
 
+from model_service.handoff.check import check
+from model_service.handoff.items import items_of
+from model_service.handoff.subject import Subject
+from model_service.repository import Repository
 from tests.deploy.base_image import DOCKERFILE, assemble
 from tests.deploy.client_suite import SUITE, Answer, answers_of, assert_same
 from tests.deploy.containers import BUILD_ENVIRONMENT, Container, Containers, containers
 from tests.deploy.ports import free_port
 from tests.platform.postgresql_server import postgresql_server
+from tests.rendering import git
 
 BASE = "localhost/python"
 IMAGE = "localhost/acme-models:1"
@@ -40,6 +46,7 @@ def test_the_image_is_built_and_answers_like_the_process(
     recorded: list[Answer],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     figures = {}
     with containers() as store:
@@ -54,6 +61,7 @@ def test_the_image_is_built_and_answers_like_the_process(
         assert figures["megabytes on the official base"] < MOST_MEGABYTES
         it_says_what_it_is(store)
         its_versions_answer_as_they_did_when_they_were_trained(store)
+        the_handoff_sees_what_it_is_and_what_it_must_not_be(store, trained, tmp_path, monkeypatch)
         a_file_that_is_not_the_locked_one_ends_the_build(store, trained, tmp_path)
         with started(store) as (container, client):
             figures["CPU seconds until ready"] = seconds_until_ready(container, client)
@@ -162,6 +170,26 @@ def its_versions_answer_as_they_did_when_they_were_trained(store: Containers) ->
     assert "penguin_species version 1" in told
     assert "penguin_mass version 1" in told
     assert "telemetry" not in told.lower()
+
+
+def the_handoff_sees_what_it_is_and_what_it_must_not_be(
+    store: Containers, service: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SRV-1 is green for the image of this commit, red for one of root's, and green again."""
+    for name, value in store.environment().items():
+        monkeypatch.setenv(name, value)
+    commit = git(service, "describe", "--tags", "--always", "--dirty").strip()
+    (folder / "root").mkdir()
+    store.build(folder / "root", f"FROM {IMAGE}\nUSER root\n", "localhost/root:1")
+    seen = []
+    for image in (IMAGE, "localhost/root:1", IMAGE):
+        store.tag(image, f"localhost/acme-models:{commit}")
+        with Subject(Repository(service), dt.datetime.now(dt.UTC).date()) as subject:
+            (result,) = check(subject, items_of(["SRV-1"]), named=True)
+        seen.append((result.state, result.line))
+    assert [state for state, _ in seen] == ["pass", "fail", "pass"], seen
+    assert "penguin_species version 1 answers" in seen[0][1]
+    assert "runs as root" in seen[1][1]
 
 
 @contextmanager
