@@ -285,6 +285,20 @@ def test_no_file_names_a_machine(rendered: tuple[dict[str, Any], Path]) -> None:
         assert not found, f"{name} holds {found}"
 
 
+def test_no_advice_puts_a_copy_of_the_engine_beside_the_libraries(default_service: Path) -> None:
+    """`pip install '.[extra]'` would: no edit of src/ and no update reaches such a copy."""
+    advice = [
+        line
+        for name, content in tree(default_service).items()
+        if name.endswith((".py", ".md", "Makefile", ".yml"))
+        for line in re.findall(r".*'?\.\[\{?[a-z]+\}?\]'?.*", content.decode())
+        if "install" in line or "--editable" in line
+    ]
+    assert len(advice) >= 5
+    for line in advice:
+        assert re.search(r"(-e|--editable) '\.\[", line), line
+
+
 def test_a_service_stays_within_its_size(default_service: Path) -> None:
     """A team inherits every line: what these limits are and why is decision 4."""
     files = tree(default_service)

@@ -41,6 +41,15 @@ class Repository(msgspec.Struct, frozen=True):
         return sorted(path.parent.name for path in self.models.glob("[!._]*/contract.yaml"))
 
 
+def how_to_install(extra: str) -> str:
+    """Return the command that adds an extra of pyproject.toml to this repository's environment.
+
+    Without `-e`, the engine would be copied beside the libraries, where no edit of src/ and no
+    update of the template reaches it.
+    """
+    return f"`.venv/bin/uv pip install -c config/constraints.txt -e '.[{extra}]'`"
+
+
 def find_repository(start: Path | None = None) -> Repository:
     """Return the repository that `start` (or the working directory) lies in.
 

@@ -141,6 +141,12 @@ def _say_step(model: str, step: Step) -> None:
     )
 
 
+def _megabytes(memory: int | None) -> str:
+    if memory is None:
+        return "?"
+    return "under 1 MB" if memory < 1e6 else f"{memory / 1e6:.0f} MB"
+
+
 def _say_result(evidence: LoadEvidence) -> None:
     say_table(
         ("model", "version", "within SLO", "per core", "memory", "peak"),
@@ -150,7 +156,7 @@ def _say_result(evidence: LoadEvidence) -> None:
                 m.version,
                 f"{m.requests_per_second:.0f}/s",
                 "?" if m.per_core is None else f"{m.per_core:.0f}/s",
-                "?" if m.memory_bytes is None else f"{m.memory_bytes / 1e6:.1f} MB",
+                _megabytes(m.memory_bytes),
                 f"{m.peak_requests_per_second:g}/s",
             )
             for m in evidence.models

@@ -17,13 +17,13 @@ from model_service.prediction_log.database import (
     Execute,
     StoreError,
 )
+from model_service.repository import how_to_install
 
 try:
     import psycopg
 except ImportError as missing:
     raise StoreError(
-        "A prediction log in PostgreSQL needs psycopg: install the extra `postgresql`, as in "
-        "`uv pip install .[postgresql]`."
+        f"A prediction log in PostgreSQL needs psycopg: {how_to_install('postgresql')}."
     ) from missing
 
 URL = re.compile(

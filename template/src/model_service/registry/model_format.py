@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from model_service.registry.inputs import InputLayout, Inputs
 from model_service.registry.manifest import Manifest, VersionError
+from model_service.repository import how_to_install
 
 
 class ServedModel(Protocol):
@@ -80,8 +81,7 @@ def load_model(content: bytes, manifest: Manifest) -> ServedModel:
     except ImportError as error:
         raise VersionError(
             "missing_library",
-            f"A {manifest.format} version needs {error.name}: install it with `pip install "
-            "'.[train]'`.",
+            f"A {manifest.format} version needs {error.name}: {how_to_install('train')}.",
         ) from error
     except VersionError:
         raise

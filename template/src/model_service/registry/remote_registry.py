@@ -27,6 +27,7 @@ from model_service.registry.manifest import (
     read_manifest,
 )
 from model_service.registry.registry import MODEL_NAME, VERSION_NAME, Registry
+from model_service.repository import how_to_install
 
 PART_BYTES = 4 * 1024 * 1024
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -64,8 +65,8 @@ class RemoteRegistry:
             self._files, root = fsspec.core.url_to_fs(url, **fresh)
         except ImportError as error:
             raise RemoteError(
-                f"{self.url} needs {error.name or error}: install it with `pip install "
-                "'.[remote]'`, and gcsfs for gs:// or adlfs for abfs://."
+                f"{self.url} needs {error.name or error}: {how_to_install('remote')}, and gcsfs "
+                "beside it for gs:// or adlfs for abfs://."
             ) from error
         except ValueError as error:
             raise RemoteError(f"{self.url} is no place for versions: {error}") from error

@@ -20,7 +20,7 @@ from uvicorn.supervisors import Multiprocess
 
 from model_service.registry.registry import Registry
 from model_service.registry.traffic import Traffic, read_traffic
-from model_service.repository import Repository
+from model_service.repository import Repository, how_to_install
 from model_service.serving.app import Service, create_app
 from model_service.serving.docs_page import example_body
 from model_service.serving.documents import contracts_of
@@ -151,8 +151,8 @@ def _check_tracing(settings: Settings) -> None:
         import model_service.serving.tracing  # noqa: F401 - only whether it is there
     except ModuleNotFoundError as error:
         raise ServeError(
-            f"tracing needs {error.name}. Install it (`.venv/bin/uv pip install '.[tracing]'`), or "
-            "set `tracing: false` in service.yaml."
+            f"tracing needs {error.name}: {how_to_install('tracing')}, or set `tracing: false` in "
+            "service.yaml."
         ) from None
 
 

@@ -13,6 +13,7 @@ import yaml
 
 from model_service.files import sha256_of
 from model_service.registry.manifest import MANIFEST, check_files, read_manifest
+from model_service.repository import how_to_install
 from model_service.training.recipe import TrainingError
 
 MODEL_FILE = "MLmodel"
@@ -100,7 +101,7 @@ def _mlflow() -> Any:
         import mlflow
     except ImportError:
         raise TrainingError(
-            "MLflow is not installed: `pip install '.[mlflow]'`, and name the server in "
+            f"MLflow is not installed: {how_to_install('mlflow')}, and name the server in "
             "MLFLOW_TRACKING_URI."
         ) from None
     return mlflow
