@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import sys
 import threading
 import time
@@ -99,6 +100,17 @@ def test_every_answer_says_that_it_is_a_stubs(
     answer = stub.client.request(method, path)
     assert answer.status_code == status
     assert answer.headers["x-stub"] == "true"
+
+
+def test_an_answer_to_a_request_in_one_packet_says_so_too(stub: ServerProcess) -> None:
+    body = msgspec.json.encode({"rows": [ROW]})
+    head = f"POST {SPECIES} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", stub.port), timeout=20) as connection:
+        for _ in range(10):
+            connection.sendall(head.encode() + body)
+            answer = connection.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"\r\nx-stub: true\r\n" in answer
 
 
 def test_ground_truth_is_told_to_the_stub_and_kept_apart_from_what_models_answered(

@@ -7,6 +7,7 @@ import asyncio
 import secrets
 from typing import Any
 
+from starlette.types import Send
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -43,11 +44,14 @@ class WholeRequest:
         """The body; None where the caller has gone."""
         return None if self._cycle.disconnected else bytes(self._cycle.body)
 
-    def answer(self, media_type: bytes, request_id: str, body: bytes) -> bool:
-        """Answer 200, or return False where the caller does not take answers quickly, or wants the
-        connection to end: then ASGI's way is the one that waits and closes."""
+    def answer(self, send: Send, media_type: bytes, request_id: str, body: bytes) -> bool:
+        """Answer 200, or return False where ASGI's way has to be gone: `send` is somebody else's,
+        who wants to see the answer, or the caller does not take answers quickly, or wants the
+        connection to end."""
         cycle = self._cycle
-        if cycle.disconnected or cycle.flow.write_paused or not cycle.keep_alive:
+        if send != cycle.send or not cycle.keep_alive:
+            return False
+        if cycle.disconnected or cycle.flow.write_paused:
             return False
         standing = b"".join([b"%b: %b\r\n" % header for header in cycle.default_headers])
         head = _OK % (standing, media_type, len(body), request_id.encode())

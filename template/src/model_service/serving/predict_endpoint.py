@@ -133,7 +133,7 @@ class PredictEndpoint:
             status, body, kind = problem.status, problem.encode(request_id), MEDIA_TYPE
             extra, outcome = problem.headers, outcome_of(problem.slug)
         whole = head.whole
-        if status != 200 or whole is None or not whole.answer(kind, request_id, body):
+        if status != 200 or whole is None or not whole.answer(send, kind, request_id, body):
             headers = [
                 (b"content-type", kind),
                 (b"content-length", b"%d" % len(body)),
