@@ -272,6 +272,20 @@ def test_a_manifest_cannot_write_outside_of_its_version(
     assert not list(yours.path.rglob("evil.py"))
 
 
+def test_a_password_in_an_address_that_takes_none_is_refused_and_not_printed() -> None:
+    with pytest.raises(RemoteError, match="environment") as refused:
+        RemoteRegistry("s3://user:secret@bucket/acme")
+    assert "secret" not in str(refused.value)
+
+
+def test_a_library_that_is_missing_is_named_with_what_installs_it() -> None:
+    with pytest.raises(RemoteError) as refused:
+        RemoteRegistry("gs://bucket/acme")
+    told = str(refused.value)
+    assert told.startswith("gs://bucket/acme: Please install gcsfs")
+    assert "-e '.[remote]'`, and gcsfs beside it for gs://" in told
+
+
 def test_a_place_that_does_not_answer_is_named_without_its_password() -> None:
     assert masked("abfs://key:pass@host/x") == "abfs://key:***@host/x"
     with pytest.raises(RemoteError, match=r"nosuch://u:\*\*\*@host"):

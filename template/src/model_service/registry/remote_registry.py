@@ -65,11 +65,16 @@ class RemoteRegistry:
             self._files, root = fsspec.core.url_to_fs(url, **fresh)
         except ImportError as error:
             raise RemoteError(
-                f"{self.url} needs {error.name or error}: {how_to_install('remote')}, and gcsfs "
-                "beside it for gs:// or adlfs for abfs://."
+                f"{self.url}: {str(error).rstrip('.')}. What it needs: {how_to_install('remote')}, "
+                "and gcsfs beside it for gs:// or adlfs for abfs://."
             ) from error
         except ValueError as error:
             raise RemoteError(f"{self.url} is no place for versions: {error}") from error
+        if re.match(r"[^/@]+:[^/]*@", root):
+            raise RemoteError(
+                f"{self.url} holds a password that its library does not take from an address. Name "
+                "it where the library looks for it, such as in the environment."
+            )
         self._root = root.rstrip("/")
 
     def versions(self) -> list[tuple[str, str]]:
