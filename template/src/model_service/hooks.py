@@ -157,7 +157,7 @@ def load_hooks(root: Path, tell: Tell) -> Hooks:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise HooksError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     found = {name: f for name, f in vars(module).items() if name.startswith("on_") and callable(f)}
     for name in found:

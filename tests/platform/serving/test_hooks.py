@@ -119,6 +119,7 @@ def test_events_that_a_hook_cannot_keep_up_with_are_dropped_and_counted(tmp_path
     [
         ("def on_predictoin(rows): ...", "on_predictoin, which is no hook. Hooks: on_load, on_pre"),
         ("import nothing_of_that_name", "cannot be imported: ModuleNotFoundError"),
+        ("import sys; sys.exit()", "cannot be imported: SystemExit"),
     ],
 )
 def test_hooks_that_would_never_be_called_keep_the_service_from_starting(

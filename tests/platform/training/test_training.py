@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from model_service.registry.loaded_version import load_version
-from model_service.registry.manifest import read_manifest
+from model_service.registry.manifest import VersionError, read_manifest
 from model_service.registry.profile import read_profile
-from model_service.registry.registry import Registry
+from model_service.registry.registry import LAST, Registry
 from model_service.registry.traffic import read_traffic
 from model_service.training import TrainedVersion, TrainingError, train
 from tests.platform.training.small_repository import (
@@ -144,6 +144,18 @@ def test_only_the_first_version_becomes_champion_by_itself(tmp_path: Path) -> No
     assert (entry.champion, len(entry.history)) == ("1", 1)
 
 
+def test_a_last_number_that_is_none_is_told(tmp_path: Path) -> None:
+    repository = make_repository(tmp_path)
+    last = repository.root / "registry" / NAME / LAST
+    last.parent.mkdir(parents=True)
+    last.write_text("<<<<<<< HEAD\n")
+    with pytest.raises(VersionError, match="Write the largest into it"):
+        train(repository, NAME)
+    last.write_text("7\n")
+    (repository.model_folder(NAME) / "card.md").write_bytes(b"\xff")  # is no reason not to train
+    assert train(repository, NAME).version == "8"
+
+
 def test_editing_the_folder_changes_no_version(tmp_path: Path) -> None:
     repository = make_repository(tmp_path)
     version = train(repository, NAME)
@@ -190,6 +202,24 @@ def test_a_missed_gate_writes_no_version_and_tells_the_figure(
 def test_a_gate_on_a_metric_that_there_is_not_is_refused(tmp_path: Path) -> None:
     source = TRAIN.replace('Gate("accuracy", ', 'Gate("acuracy", ')
     assert "'acuracy' is no metric" in refusal(make_repository(tmp_path, train=source))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"train": f"{TRAIN}\nraise SystemExit\n"}, "train.py cannot be run: SystemExit"),
+        ({"train": f"{TRAIN}\ndef load():\n    exit(3)\n"}, "raised SystemExit: 3"),
+        ({"train": f"{TRAIN}\ndef split(data, seed):\n    exit(3)\n"}, "SystemExit: 3"),
+        ({"train": f"{TRAIN}\ndef build(seed):\n    exit(3)\n"}, "cannot be fitted: SystemExit: 3"),
+        ({"features": "exit(3)\n"}, "features.py cannot be run: SystemExit: 3"),
+        ({"features": "def features(c):\n    exit(3)\n"}, "features() raised SystemExit: 3"),
+        ({"train": f"{TRAIN}\nGATES = 0.9\n"}, "has no GATES"),
+    ],
+)
+def test_code_that_ends_the_process_is_no_training_that_went_well(
+    tmp_path: Path, changes: dict[str, str], said: str
+) -> None:
+    assert said in refusal(make_repository(tmp_path, **changes))
 
 
 def test_classes_must_be_those_of_the_contract(tmp_path: Path) -> None:

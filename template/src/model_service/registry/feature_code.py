@@ -33,7 +33,7 @@ def features_of(source: bytes, name: str, path: str) -> Features:
     sys.modules[name] = module
     try:
         exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - its digest was checked
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise FeatureCodeError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
     function = getattr(module, "features", None)
     if not callable(function):

@@ -123,7 +123,11 @@ class Registry:
 
 def _last_number(above: Path) -> int:
     last = above / LAST
-    return int(last.read_text(encoding="ascii")) if last.is_file() else 0
+    try:
+        return int(last.read_bytes()) if last.is_file() else 0
+    except ValueError:
+        problem = f"{last} holds no number. Write the largest into it that a version ever had."
+        raise VersionError("unreadable_file", problem) from None
 
 
 def _write_last(above: Path, number: int) -> None:

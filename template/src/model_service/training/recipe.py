@@ -82,7 +82,7 @@ def _run(path: Path, name: str) -> Any:
         exec(compile(_bytes_of(path), str(path), "exec"), module.__dict__)  # noqa: S102 - the team's
     except TrainingError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TrainingError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
     finally:
         # Nothing of it can be found where a version is served: a pickle of it must fail here.
@@ -93,7 +93,7 @@ def _run(path: Path, name: str) -> Any:
 def _gates(folder: Path, module: Any, contract: Contract) -> Sequence[Gate]:
     gates: Sequence[Gate] = getattr(module, "GATES", ())
     known = CLASS_METRICS if contract.output.type == "class" else NUMBER_METRICS
-    if not gates:
+    if not gates or not isinstance(gates, Sequence):
         raise TrainingError(
             f"{folder / 'train.py'} has no GATES: a version that need not be good will not be. "
             f'Write for instance GATES = [Gate("{known[0]}", better_than_baseline_by=0.1)].'

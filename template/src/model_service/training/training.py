@@ -109,7 +109,7 @@ def train(
 def _load(recipe: Recipe, folder: Path) -> pd.DataFrame:
     try:
         data = recipe.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TrainingError(
             f"load() in {folder / 'train.py'} raised {type(error).__name__}: {error}"
         ) from error
@@ -125,7 +125,7 @@ def _split(
         training, held_out = recipe.split(data, seed)
     except TrainingError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TrainingError(
             f"split() in {folder / 'train.py'} must return two tables, one to train on and one "
             f"that is held out; {type(error).__name__}: {error}"
@@ -138,7 +138,7 @@ def _fit(
 ) -> Any:
     try:
         return recipe.build(seed).fit(layout.frame(training.inputs), truth)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TrainingError(
             f"The estimator of build() in {folder / 'train.py'} cannot be fitted: "
             f"{type(error).__name__}: {error}"

@@ -118,7 +118,7 @@ def frozen_from(folder: Path, contract: Contract) -> Frozen:
         (folder / "contract.yaml").read_bytes(),
         features,
         source,
-        words.read_text(encoding="utf-8") if words.is_file() else "",
+        words.read_text(encoding="utf-8", errors="replace") if words.is_file() else "",
         RowReader(contract),
     )
 
@@ -136,7 +136,7 @@ def rows_for(frozen: Frozen, raw: list[dict[str, Any]]) -> Rows:
         check_inputs(inputs, len(read.values))
     except InputError as error:
         raise TrainingError(str(error)) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TrainingError(f"features() raised {type(error).__name__}: {error}") from error
     return Rows(raw, read, columns, inputs)
 
