@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -167,13 +168,16 @@ def _misfortunes(subject: Subject) -> Iterator[tuple[str, int, Reply]]:
     path, mine = f"/v1/models/{model}/predict", {"authorization": f"Bearer {key}"}
     one = {"rows": subject.rows(model)[:1]}
     yield model, 401, service.ask("POST", path, one)
-    yield model, 408, service.ask("POST", path, b"{", mine | {"content-length": "100"})
-    fails.touch()
-    yield model, 500, service.ask("POST", path, one, mine)
-    fails.rename(hangs)
-    yield model, 504, service.ask("POST", path, {"rows": one["rows"] * MANY_ROWS}, mine)
-    yield model, 429, service.ask("POST", path, one, mine)
-    hangs.unlink()
+    with ThreadPoolExecutor(1) as meanwhile:
+        half = mine | {"content-length": "100"}
+        slow = meanwhile.submit(service.ask, "POST", path, b"{", half)
+        fails.touch()
+        yield model, 500, service.ask("POST", path, one, mine)
+        fails.rename(hangs)
+        yield model, 504, service.ask("POST", path, {"rows": one["rows"] * MANY_ROWS}, mine)
+        yield model, 429, service.ask("POST", path, one, mine)
+        hangs.unlink()
+        yield model, 408, slow.result()
 
 
 def _check_problem(reply: Reply, status: int, declared: dict[str, Any], model: str) -> None:
