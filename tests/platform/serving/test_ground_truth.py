@@ -179,7 +179,7 @@ def test_a_log_that_cannot_be_reached_asks_to_send_again(tmp_path: Path) -> None
 def test_truth_that_a_slow_log_cannot_take_waits_for_nobody(tmp_path: Path) -> None:
     with stub_server(tmp_path) as server, ThreadPoolExecutor(MOST_WAITING + 5) as callers:
         path = "/v1/ground-truth"
-        truths = {"truths": [{"prediction_id": "a-1", "value": 1}]}
+        truths = {"ground_truth": [{"prediction_id": "a-1", "value": 1}]}
         assert server.client.post(path, json=truths).status_code == 200
         log = sqlite3.connect(tmp_path / "prediction_log" / FILE, isolation_level=None)
         log.execute("BEGIN IMMEDIATE")
