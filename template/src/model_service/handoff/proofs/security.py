@@ -43,7 +43,7 @@ SECRETS = {
 
 @proves("SEC-1")
 def no_secret_is_in_git(subject: Subject) -> str:
-    """Read every file that is or would be in git; let zizmor read workflows, if it is there."""
+    """Read every file that is or would be in git; let zizmor read the workflows of GitHub."""
     read = 0
     for name in subject.files:
         path = subject.root / name
@@ -56,9 +56,11 @@ def no_secret_is_in_git(subject: Subject) -> str:
                 line = content.count(b"\n", 0, found.start()) + 1
                 raise UnmetError(f"{name}:{line}: looks like {what}")
         read += 1
-    zizmor = shutil.which("zizmor")
-    if zizmor is None or not (subject.root / ".github" / "workflows").is_dir():
-        return f"{read} files hold no secret; workflows were not looked at (no zizmor here)"
+    if not (subject.root / ".github" / "workflows").is_dir():
+        return f"{read} files hold no secret; there is no workflow of GitHub"
+    zizmor = _tool("zizmor")
+    if zizmor is None:
+        raise SkippedError("zizmor is not here, so nobody looked at the workflows: make setup")
     ran = subject.run(zizmor, "--offline", "--quiet", "--format", "github", ".github")
     if ran.returncode:
         raise UnmetError(f"zizmor: {ran.stdout.strip().splitlines()[0]}")
@@ -79,8 +81,8 @@ def what_is_inside_is_known(subject: Subject) -> str:
     unlisted = [name for name, version in pins if (name.lower(), version) not in listed]
     if unlisted:
         raise StaleError(f"build/sbom.json does not list {unlisted[0]} as it is locked: make sbom")
-    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
-    if not Path(uv).is_file():
+    uv = _tool("uv")
+    if uv is None:
         raise SkippedError("uv is not here: known vulnerabilities cannot be asked for")
     audit = ["tool", "run", "--quiet", f"pip-audit=={PIP_AUDIT}", "--requirement", str(locked)]
     try:
@@ -95,6 +97,11 @@ def what_is_inside_is_known(subject: Subject) -> str:
     if ran.returncode:
         raise UnmetError(" ".join(ran.stdout.strip().splitlines()[:1]))
     return f"{len(pins)} locked libraries are listed; none has a known vulnerability"
+
+
+def _tool(name: str) -> str | None:
+    """Find a program on the path, or where the tools of this repository are installed."""
+    return shutil.which(name) or shutil.which(name, path=Path(sys.executable).parent)
 
 
 def _components(sbom: Path) -> list[dict[str, str]]:
