@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 RUN_BY_OTHERS = {
     "make image",  # test_image.py
     "make sbom",  # test_lock.py
+    "make scan",
     "make lock",
 }
 SAME_WITH_OPTIONS = ("make image DOCKER=", "make image REQUIREMENTS=")
