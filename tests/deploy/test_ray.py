@@ -158,16 +158,18 @@ def answers_while_a_node_dies(ray: RayCluster, url: str, expected: Answer) -> di
     callers = [threading.Thread(target=ask) for _ in range(CALLERS)]
     for caller in callers:
         caller.start()
-    wait_for(seen, 500)
-    ray.kill_node()
-    assert len(ray.replicas()) == 1
-    wait_for(seen, seen[200] + 2000)
-    ray.start_node()
-    wait_for_replicas(ray, 2)
-    wait_for(seen, seen[200] + 500)
-    stopping.set()
-    for caller in callers:
-        caller.join()
+    try:
+        wait_for(seen, 500)
+        ray.kill_node()
+        assert len(ray.replicas()) == 1
+        wait_for(seen, seen[200] + 2000)
+        ray.start_node()
+        wait_for_replicas(ray, 2)
+        wait_for(seen, seen[200] + 500)
+    finally:
+        stopping.set()
+        for caller in callers:
+            caller.join()
     assert not wrong
     assert seen[200] >= 2500
     return dict(seen)
