@@ -1,10 +1,11 @@
 """How often a change is found in the first two windows that have it, and in the right column.
 
-    python benchmarks/monitoring/detection.py [--splits 20] [--budget 0.1]
+    python benchmarks/monitoring/detection.py [--splits 20] [--budget 0.1] [--export DIR]
 
 Prints a line for each size of window, each number of windows a month and each change. Before the
 change come two windows without it; `wrong` are cases with an alarm on a column that was not
-touched. A table that is too small for four windows is left out.
+touched. A table that is too small for four windows is left out. Rules of thumb are asked about the
+column that changed alone; `--export` writes it, of the first split, for libraries.py to be asked.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from __future__ import annotations
 import argparse
 import time
 from collections import defaultdict
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pandas as pd
 
 from benchmarks.monitoring.changes import CHANGES, columns_for
+from benchmarks.monitoring.false_alarms import p_values, psis_of
 from benchmarks.monitoring.tables import tables
 from benchmarks.monitoring.windows import Split, dependence_values
+from model_service.drift.counts import Counts
 from model_service.drift.dependence import Broken, Dependence, broken, dependence_of
 from model_service.drift.rule import TESTS_OF_A_FEATURE, Levels, examine
 
@@ -38,6 +42,8 @@ class Tally(msgspec.Struct):
     found: int = 0
     wrong: int = 0
     unchanged_alarms: int = 0
+    p: int = 0
+    psi: int = 0
 
 
 Tallies = dict[tuple[int, int, str], Tally]
@@ -47,25 +53,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--splits", type=int, default=20, help="of each table")
     parser.add_argument("--budget", type=float, default=0.1, help="false alarms a month")
+    parser.add_argument("--export", type=Path)
     given = parser.parse_args()
     chance = np.random.default_rng(1)
     tallies: Tallies = defaultdict(Tally)
     for table in tables().values():
-        for _ in range(given.splits):
+        for number in range(given.splits):
             split = Split(table, chance)
+            folder = given.export if number == 0 else None
             _break(split, given.budget, chance, tallies)
             for size, a_month in SIZES:
                 windows = [w for w, _ in zip(split.windows(size), range(4), strict=False)]
                 if len(windows) == 4:
                     tests = TESTS_OF_A_FEATURE * len(table.columns)
                     levels = Levels.for_budget(given.budget, a_month, tests)
-                    _change(table, split, windows, levels, chance, tallies, a_month)
-    print("| rows | a month | change | cases | found | wrong column | unchanged, yet an alarm |")
-    print("|---|---|---|---|---|---|---|")
+                    _change(table, split, windows, levels, chance, tallies, a_month, folder)
+    print("| rows | a month | change | cases | found | wrong | unchanged, yet an alarm | p | PSI |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for (size, a_month, change), tally in sorted(tallies.items()):
         share = f"{tally.found / tally.cases:.1%}"
         alarms = tally.unchanged_alarms if change.startswith("broken") else ""
-        told = f"{tally.cases} | {share} | {tally.wrong} | {alarms} |"
+        told = f"{tally.cases} | {share} | {tally.wrong} | {alarms} | {tally.p} | {tally.psi} |"
         print(f"| {size:,} | {a_month} | {change} | {told}")
     print(f"{time.process_time():.0f} CPU seconds")
 
@@ -78,6 +86,7 @@ def _change(
     chance: np.random.Generator,
     tallies: Tallies,
     a_month: int,
+    export: Path | None,
 ) -> None:
     counted = [split.count(window) for window in windows]
     for change, act in CHANGES.items():
@@ -86,16 +95,27 @@ def _change(
             column = columns[int(chance.integers(len(columns)))]
             history = counted[:2]
             alarms: set[str] = set()
+            cells = []
             for window, unchanged in zip(windows[2:], counted[2:], strict=True):
                 changed = act(window[column], split.training[column], chance)
                 features = {**unchanged.features, column: split.count_one(column, changed)}
                 history = [*history, msgspec.structs.replace(unchanged, features=features)]
                 found = examine(split.reference, history, levels)
+                cells.append(changed)
                 alarms |= {finding.feature for finding in found if finding.alarms}
             tally = tallies[len(windows[0]), a_month, change]
             tally.cases += 1
             tally.found += column in alarms
             tally.wrong += bool(alarms - {column})
+            training = split.training[[column]]
+            tally.p += any(p < 0.05 for c in cells for p in p_values(training, c.to_frame(column)))
+            only = [Counts(features={column: h.features[column]}) for h in history[2:]]
+            tally.psi += any(psi > 0.2 for one in only for psi in psis_of(split, one))
+            if export is not None and a_month == HOURLY:
+                export.mkdir(parents=True, exist_ok=True)
+                case = export / f"{len(windows[0])}-{change.split(' (')[0]}-{tally.cases}"
+                training.to_csv(f"{case}-training.csv", index=False)
+                pd.concat(cells).to_frame(column).to_csv(f"{case}-windows.csv", index=False)
 
 
 def _break(

@@ -74,15 +74,15 @@ def _line(
             alarms["this rule"] += any(finding.alarms for finding in findings)
             if count < THUMB_WINDOWS:
                 asked["thumb"] += 1
-                alarms["p"] += any(p < 0.05 for p in _p_values(split.training, window))
-                alarms["PSI"] += any(psi > 0.2 for psi in _psis(split, window))
+                alarms["p"] += any(p < 0.05 for p in p_values(split.training, window))
+                alarms["PSI"] += any(psi > 0.2 for psi in psis_of(split, history[-1]))
     return (
         f"| {size:,} | {asked['this rule']:,} over {', '.join(large)} | {alarms['this rule']} "
         f"| {alarms['p']} of {asked['thumb']} | {alarms['PSI']} of {asked['thumb']} |"
     )
 
 
-def _p_values(training: pd.DataFrame, window: pd.DataFrame) -> list[float]:
+def p_values(training: pd.DataFrame, window: pd.DataFrame) -> list[float]:
     """Kolmogorov and Smirnov for numbers, chi-square for text: as most dashboards do it."""
     found = []
     for name in window.columns:
@@ -97,12 +97,12 @@ def _p_values(training: pd.DataFrame, window: pd.DataFrame) -> list[float]:
     return found
 
 
-def _psis(split: Split, window: pd.DataFrame) -> list[float]:
+def psis_of(split: Split, counts: Counts) -> list[float]:
     """PSI over the same bins, with the customary 0.0001 for an empty bin."""
     found = []
-    for name, counts in split.count(window).features.items():
+    for name, found_counts in counts.features.items():
         was = np.array(split.reference.features[name].counts.bins, dtype=np.float64)
-        now = np.array(counts.bins, dtype=np.float64)
+        now = np.array(found_counts.bins, dtype=np.float64)
         if now.sum() and len(now) > 1:
             old, new = (np.maximum(c / c.sum(), 1e-4) for c in (was, now))
             found.append(float(((new - old) * np.log(new / old)).sum()))

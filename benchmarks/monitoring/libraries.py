@@ -1,4 +1,4 @@
-"""What NannyML or Evidently say of the windows that false_alarms.py exported. Run by their Python.
+"""What NannyML or Evidently say of the windows that false_alarms.py or detection.py exported.
 
     python -m venv /tmp/nannyml && /tmp/nannyml/bin/pip install nannyml==0.13.1
     /tmp/nannyml/bin/python benchmarks/monitoring/libraries.py nannyml DIR
@@ -56,19 +56,28 @@ def main() -> None:
     library, folder = sys.argv[1], Path(sys.argv[2])
     most = int(sys.argv[3]) if len(sys.argv) > 3 else None
     ask = {"nannyml": nannyml_alarms, "evidently": evidently_alarms}[library]
+    found: dict[str, list[bool]] = {}
     for path in sorted(folder.glob("*-training.csv")):
-        name, size = path.name.split("-")[0], int(path.name.split("-")[1])
-        training, later = (
-            pd.read_csv(folder / f"{name}-{size}-{part}.csv") for part in ("training", "windows")
-        )
+        first, second, *case = path.name.removesuffix("-training.csv").split("-")
+        # Of detection.py the size comes first, and an alarm in any window is wanted.
+        name, size = (second, int(first)) if case else (first, int(second))
+        training = pd.read_csv(path)
+        later = pd.read_csv(str(path).replace("-training", "-windows"))
         windows = [later.iloc[start : start + size] for start in range(0, len(later), size)][:most]
         begun = time.process_time()
         try:
             alarms: int | str = ask(training, windows, size)
         except Exception as error:  # what a library cannot do is part of the table
             alarms = f"{type(error).__name__}: {error}"[:100]
+        if case:
+            found.setdefault(f"{size} {name}", []).append(
+                not isinstance(alarms, str) and alarms > 0
+            )
+            continue
         seconds = (time.process_time() - begun) / len(windows)
         print(f"{library} {name} {size}: {alarms} of {len(windows)}, {seconds:.2f} CPU s each")
+    for change, results in found.items():
+        print(f"{library} {change}: found in {sum(results)} of {len(results)}")
 
 
 if __name__ == "__main__":
