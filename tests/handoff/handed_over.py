@@ -94,6 +94,9 @@ def fill_in(root: Path) -> None:
         f"/handoff/contract/ {owners} @acme/backend\n/deploy/ {owners} @acme/devops\n",
         encoding="utf-8",
     )
+    kick_off = root / "handoff/kick-off.md"
+    form = kick_off.read_text(encoding="utf-8").replace("…", "all").replace(":\n", ": agreed\n")
+    kick_off.write_text(form, encoding="utf-8")
     (root / "handoff/consumers.yaml").write_text(CONSUMERS, encoding="utf-8")
     (root / "handoff/drills.yaml").write_text(DRILLS, encoding="utf-8")
     caller = Caller("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", 9, {"penguin_species": 9})

@@ -121,6 +121,17 @@ def test_a_signature_counts_until_the_bytes_change(repository: Repository) -> No
     assert (shown.state, shown.team) == ("stale", "product")
 
 
+@pytest.mark.parametrize("words", ["Held on …, with … of backend.", "- Who is called at night:"])
+def test_a_form_that_nobody_filled_in_is_no_decision(repository: Repository, words: str) -> None:
+    (item,) = items_of(["OWN-3"])
+    (repository.root / "handoff/kick-off.md").write_text(
+        f"# Kick-off\n\n{words}\n", encoding="utf-8"
+    )
+    sign(repository, item, "product", "Pat", "", TODAY)
+    shown = results(repository, "OWN-3")["OWN-3"]
+    assert (shown.state, words in shown.line) == ("fail", True)
+
+
 def test_a_signature_of_tomorrow_does_not_count(repository: Repository) -> None:
     (item,) = items_of(["OWN-3"])
     sign(repository, item, "product", "Pat", "", TODAY + dt.timedelta(days=1))

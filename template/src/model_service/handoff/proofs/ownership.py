@@ -61,6 +61,17 @@ def two_maintainers(subject: Subject) -> str:
     return "; ".join(shown)
 
 
+@proves("OWN-3")
+def decisions_are_written_down(subject: Subject) -> str:
+    """Look for what is still empty in the record of the kick-off, which product signs."""
+    path = subject.root / "handoff" / "kick-off.md"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else ["…"]
+    for line in lines:
+        if "…" in line or line.rstrip().endswith(":"):
+            raise UnmetError(f"handoff/kick-off.md is not filled in: {line}")
+    return "decisions are written down"
+
+
 @proves("OWN-4")
 def contacts_are_filled(subject: Subject) -> str:
     """Every contact is stated, and none is a placeholder."""
