@@ -65,8 +65,10 @@ def read_yaml(path: Path) -> Any:
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace `path` by `content`, so that a reader sees the old bytes or the new, never a half.
 
-    The content is on disk when this returns: it survives the loss of power.
+    The content is on disk when this returns: it survives the loss of power. Where `path` is a
+    link, what it leads to is replaced: others may share that.
     """
+    path = path.resolve()
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with beside.open("xb") as stream:

@@ -128,6 +128,16 @@ def test_a_version_whose_files_were_changed_gets_no_traffic(
     assert repository.traffic.read_bytes() == before
 
 
+def test_a_card_that_was_changed_is_not_shown(repository: Repository) -> None:
+    card = repository.root / "registry" / NAME / "2" / "card.md"
+    assert "Gates" in command(repository, "show", NAME, "2").stdout
+    card.chmod(0o644)
+    card.write_bytes(b"\xff")
+    ran = command(repository, "show", NAME, "2")
+    assert ran.returncode == 2
+    assert "not what was trained" in ran.stderr
+
+
 def test_promote_ends_the_canary_and_rollback_brings_the_old_champion_back(
     repository: Repository,
 ) -> None:

@@ -46,6 +46,15 @@ def test_a_killed_writer_leaves_whole_files(tmp_path: Path) -> None:
         assert content in (b"a" * 1_000_000, b"b" * 1_000_000)
 
 
+def test_what_a_link_leads_to_is_replaced_and_not_the_link(tmp_path: Path) -> None:
+    shared, path = tmp_path / "shared.yaml", tmp_path / "traffic.yaml"
+    shared.write_bytes(b"old")
+    path.symlink_to(shared)
+    write_atomically(path, b"new")
+    assert path.is_symlink()
+    assert shared.read_bytes() == b"new"
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "traffic.yaml"
     write_atomically(path, b"old")

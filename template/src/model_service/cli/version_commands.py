@@ -233,7 +233,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one version: where it comes from, how good it is, what is in it."""
-    from model_service.registry.manifest import read_manifest
+    from model_service.registry.manifest import read_checked, read_manifest
 
     repository: Repository = context.obj
     chosen = version or champion_of(repository, name)
@@ -244,7 +244,8 @@ def show(
     from rich.console import Console
     from rich.markdown import Markdown
 
-    Console().print(Markdown((folder / "card.md").read_text(encoding="utf-8")))
+    card = read_checked(folder, read_manifest(folder), "card.md").decode(errors="replace")
+    Console().print(Markdown(card))
     say(f"[dim]{literal(folder)}[/]")
 
 
