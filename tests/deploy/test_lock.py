@@ -7,14 +7,11 @@ import os
 import re
 import shutil
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests.deploy.vulnerability_database import A_HOLE, database_of_vulnerabilities
 from tests.rendering import TOOLS
 
 LOCKS = (
@@ -95,29 +92,6 @@ def test_the_list_of_what_is_installed_is_complete_and_always_the_same(workshop:
         assert part["externalReferences"][0]["hashes"], part["name"]
 
 
-@contextmanager
-def database_of_vulnerabilities(known: dict[str, list[dict[str, object]]]) -> Iterator[str]:
-    """What pip-audit asks, with what is known of a package by its name; give its address."""
-
-    class Answers(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            answer = {"vulns": known.get(asked["package"]["name"], [])}
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(json.dumps(answer).encode())
-
-        def log_request(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-
-
 def test_a_scan_is_green_only_if_everything_was_looked_up(
     workshop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,8 +99,7 @@ def test_a_scan_is_green_only_if_everything_was_looked_up(
     digest = "0" * 64
     lock.write_text(f"idna==3.20 --hash=sha256:{digest}\n", encoding="utf-8")
     monkeypatch.setenv("PIP_AUDIT_VULNERABILITY_SERVICE", "osv")
-    hole: dict[str, object] = {"id": "GHSA-0", "affected": [], "modified": "2026-01-01T00:00:00Z"}
-    with database_of_vulnerabilities({"holey": [hole]}) as address:
+    with database_of_vulnerabilities({"holey": [A_HOLE]}) as address:
         monkeypatch.setenv("PIP_AUDIT_OSV_URL", address)
         clean = make(workshop, "scan")
         assert clean.returncode == 0, clean.stdout

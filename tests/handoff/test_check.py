@@ -21,6 +21,7 @@ from model_service.handoff.signature import SignatureError, read_sign_off, sign
 from model_service.handoff.subject import Subject
 from model_service.handoff.waiver import WaiverError
 from model_service.repository import Repository
+from tests.deploy.vulnerability_database import A_HOLE, database_of_vulnerabilities
 from tests.handoff import handed_over as service
 from tests.rendering import commit_all, git
 
@@ -306,6 +307,16 @@ def test_a_service_that_does_not_start_is_a_fault_to_every_item(
     found = results(Repository(default_service), "CON-6", "CON-9", named=True)
     for result in found.values():
         assert (result.state, "does not start" in result.line) == ("fail", True), result
+
+
+def test_a_known_vulnerability_is_a_fault(
+    handed_over: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_AUDIT_VULNERABILITY_SERVICE", "osv")
+    with database_of_vulnerabilities({"numpy": [A_HOLE]}) as address:
+        monkeypatch.setenv("PIP_AUDIT_OSV_URL", address)
+        found = results(Repository(handed_over), "SEC-2", named=True)["SEC-2"]
+    assert (found.state, found.line[:21]) == ("fail", "Found 1 known vulnera")
 
 
 def test_what_cannot_be_tried_here_says_what_is_missing(
