@@ -36,5 +36,7 @@ class AnsweredRequest(msgspec.Struct, gc=False):
     @property
     def size(self) -> int:
         """About how many bytes wait with it."""
-        faults = sum(len(found) for found in self.read.faults.values())
-        return (self.body_bytes or len(self.sent)) + BYTES_A_FAULT * faults
+        size = self.body_bytes or len(self.sent)
+        if self.read.faults:
+            size += BYTES_A_FAULT * sum(len(found) for found in self.read.faults.values())
+        return size

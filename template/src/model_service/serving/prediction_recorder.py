@@ -187,11 +187,14 @@ class PredictionRecorder:
         batch: list[LoggedRow] = []
         requests: list[AnsweredRequest] = []
         breath = ROWS_A_BREATH
+        loaded: LoadedVersion | None = None
         while self._waiting and len(batch) < ROWS_A_BATCH:
             request = self._waiting.popleft()
             requests.append(request)
             try:
-                stored = self._stored_features(request.loaded, self._pseudonyms)
+                if request.loaded is not loaded:  # most follow one of the same version
+                    stored = self._stored_features(request.loaded, self._pseudonyms)
+                    loaded = request.loaded
                 batch.extend(logged_rows(request, stored))
             except Exception as error:  # noqa: BLE001 - the log goes on whatever one request holds
                 self.dropped += request.read.count
