@@ -485,8 +485,12 @@ DEFECTS = [
     ),
     Defect(
         "LIF-1",
-        "nobody will train it again",
-        text(f"{SPECIES}/model.yaml", 'owner: "@ann"', 'owner: ""'),
+        "nobody knows when to train it again",
+        text(
+            f"{SPECIES}/model.yaml",
+            "trigger: drift of two features or quality below its gate",
+            'trigger: ""',
+        ),
     ),
     Defect(
         "LIF-2",
