@@ -90,6 +90,16 @@ def test_truth_of_an_unknown_prediction_is_reported_and_kept(
     assert truths_of(store, "sums")["nobody-1"] == 4
 
 
+def test_truth_of_a_model_that_does_not_answer_now_is_kept(
+    server: ServerProcess, store: PredictionStore
+) -> None:
+    from tests.platform.prediction_log.logged import logged as row
+
+    store.append([row(1, prediction_id="out-1", model="out")])
+    assert results(tell(server, {"prediction_id": "out-1", "value": "leaves"})) == ["matched"]
+    assert truths_of(store, "out") == {"out-1": "leaves"}
+
+
 def test_truth_is_told_by_the_features_that_identify_a_row_and_a_time(
     server: ServerProcess, store: PredictionStore
 ) -> None:

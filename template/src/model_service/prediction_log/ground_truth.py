@@ -76,6 +76,8 @@ class TruthReader:
         if stated.get("key") is not None:
             raise TruthError("Send either a prediction_id or a key.")
         known = models.get(prediction_id, model)
+        if prediction_id in models and known not in self._contracts:
+            known = None  # it is loading, out or gone, which is no fault of who tells the truth
         value = self._value(known, stated["value"])
         return GroundTruth(prediction_id=prediction_id, value=value, at=at, received_at=now)
 
