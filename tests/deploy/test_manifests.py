@@ -202,14 +202,30 @@ def test_probes_and_grace_periods_fit_the_way_the_service_stops(
 
 
 def test_kserve_and_compose_leave_time_to_stop(service: Path) -> None:
-    (inference,) = load(service / "deploy/kserve/inference-service.yaml")
-    predictor = inference["spec"]["predictor"]
-    workload = {"spec": {"template": {"spec": predictor}}}
-    assert predictor["timeout"] > seconds_to_stop(settings_of([], workload, service))
+    for name in ("inference-service", "inference-service-standard"):
+        (inference,) = load(service / f"deploy/kserve/{name}.yaml")
+        predictor = inference["spec"]["predictor"]
+        workload = {"spec": {"template": {"spec": predictor}}}
+        assert predictor["timeout"] > seconds_to_stop(settings_of([], workload, service))
     (compose,) = load(service / "deploy/compose/compose.yaml")
     grace = compose["services"]["service"]["stop_grace_period"]
     settings = read_settings(Repository(service), {})
     assert int(grace.removesuffix("s")) > seconds_to_stop(settings)
+
+
+def test_both_kinds_of_kserve_run_the_same_and_try_a_new_image_on_a_few(service: Path) -> None:
+    (knative,) = load(service / "deploy/kserve/inference-service.yaml")
+    (standard,) = load(service / "deploy/kserve/inference-service-standard.yaml")
+    predictor, stable = knative["spec"]["predictor"], standard["spec"]["predictor"]
+    (canary,) = standard["spec"]["canary"]
+    assert predictor["canaryTrafficPercent"] == canary["trafficPercent"] == 10
+    assert "canaryTrafficPercent" not in stable  # it would be ignored there, without a word
+    assert stable["containers"] == predictor["containers"]
+    assert stable["volumes"] == predictor["volumes"]
+    assert stable["terminationGracePeriodSeconds"] > stable["timeout"]
+    (tried,), (running,) = canary["predictor"]["containers"], stable["containers"]
+    assert tried["image"] != running["image"]
+    assert {**tried, "image": ""} == {**running, "image": ""}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
