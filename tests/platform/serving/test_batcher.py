@@ -184,6 +184,16 @@ def test_who_would_wait_too_long_is_refused_and_the_others_are_answered() -> Non
     assert asyncio.run(scenario()) == [4, 6, 8, 12]
 
 
+def test_large_requests_at_once_are_not_refused_for_what_small_ones_took() -> None:
+    async def scenario() -> list[int]:
+        batcher = batcher_of(Model(seconds=0.05), runs_inline=False, queue_seconds=0.5)
+        await batcher.submit(rows(1))
+        large = [batcher.submit(rows(*range(40))) for _ in range(2)]
+        return [len((await one).values) for one in large]
+
+    assert asyncio.run(scenario()) == [40, 40]
+
+
 def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits() -> None:
     async def scenario() -> Answers:
         return await batcher_of(Model(), queue_rows=2).submit(rows(1, 2, 3))

@@ -19,12 +19,11 @@ from typing import Any, Protocol
 import msgspec
 
 from model_service.contract.rows import RowValues
+from model_service.serving.call_cost import CallCost
 
 LONGEST_INLINE_SECONDS = 0.005
 """A call that takes longer is moved to a thread, so that health checks are answered meanwhile."""
 FIRST_INLINE_ROWS = 256
-SHARE_OF_NEWEST = 0.2
-"""Of the newest call in the running mean of what a row costs."""
 LARGEST_INLINE_SPLIT = 64
 """A larger batch that fails is split in the thread: each split calls the model again."""
 
@@ -98,7 +97,7 @@ class Batcher:
         self._may_run_inline = runs_inline
         self._queue_rows = queue_rows
         self._queue_seconds = queue_seconds
-        self._row_seconds = 0.0
+        self._cost = CallCost()
         self._rows_waiting = 0
         self._seconds = seconds
         self._batches = batches
@@ -132,7 +131,8 @@ class Batcher:
         loop = asyncio.get_running_loop()
         if self._thread_is_busy and loop.time() - self._busy_since > self._seconds:
             raise QueueFullError
-        if self._rows_waiting * self._row_seconds > self._queue_seconds:
+        calls = 1 if self._batches else len(self._waiting)
+        if self._waiting and self._cost.expected(self._rows_waiting, calls) > self._queue_seconds:
             raise QueueFullError
         waiting = _Waiting(rows, loop.create_future())
         self._rows_held += len(rows)
@@ -217,9 +217,9 @@ class Batcher:
             self._flush()
 
     def _learn(self, rows: int, seconds: float) -> None:
-        """Remember what a row costs, and how many rows the loop may answer by itself without being
+        """Remember what a call costs, and how many rows the loop may answer by itself without being
         held up."""
-        self._row_seconds += (seconds / rows - self._row_seconds) * SHARE_OF_NEWEST
+        self._cost.learn(rows, seconds)
         if not self._may_run_inline:
             return
         if seconds > LONGEST_INLINE_SECONDS:
