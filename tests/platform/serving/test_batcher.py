@@ -186,7 +186,7 @@ def test_who_would_wait_too_long_is_refused_and_the_others_are_answered() -> Non
 
 def test_large_requests_at_once_are_not_refused_for_what_small_ones_took() -> None:
     async def scenario() -> list[int]:
-        batcher = batcher_of(Model(seconds=0.05), runs_inline=False, queue_seconds=0.5)
+        batcher = batcher_of(Model(seconds=0.05), runs_inline=False, queue_seconds=0.25)
         await batcher.submit(rows(1))
         large = [batcher.submit(rows(*range(40))) for _ in range(2)]
         return [len((await one).values) for one in large]

@@ -133,6 +133,15 @@ def test_a_head_without_end_is_a_400(server: ServerProcess) -> None:
         assert received(connection).startswith(b"HTTP/1.1 400")
 
 
+def test_a_head_that_is_too_large_is_a_400_though_it_comes_at_once(server: ServerProcess) -> None:
+    body = json.dumps({"rows": [GOOD]}).encode()
+    head = HEAD % SUMS.encode() + b"Content-Length: %d\r\nX-Long: " % len(body)
+    for length, status in ((60_000, b"200"), (66_000, b"400"), (100_000, b"400")):
+        with connect(server) as connection:
+            connection.sendall(head + b"x" * length + b"\r\nConnection: close\r\n\r\n" + body)
+            assert received(connection).startswith(b"HTTP/1.1 " + status)
+
+
 def test_an_answer_that_nobody_takes_is_thrown_away(server: ServerProcess) -> None:
     rows = gzip.compress(json.dumps({"rows": [GOOD] * 2000}).encode())
     head = HEAD % SUMS.encode() + b"Content-Encoding: gzip\r\n"

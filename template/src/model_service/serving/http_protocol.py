@@ -78,6 +78,7 @@ class ProblemProtocol(HttpToolsProtocol):
         self._is_reading = False
         self._in_head = False
         self._head_bytes = 0
+        self._piece_bytes = 0
         self._unfinished: asyncio.TimerHandle | None = None
         self._untaken: asyncio.TimerHandle | None = None
 
@@ -108,8 +109,15 @@ class ProblemProtocol(HttpToolsProtocol):
         self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
-        """Answer a request whose head is whole."""
+        """Answer a request whose head is whole.
+
+        Raises:
+            ValueError: the head is too large, though it came at once.
+        """
         self._in_head = False
+        came = self._head_bytes + self._piece_bytes  # of the body, too
+        if came > LARGEST_HEAD and sum(len(n) + len(v) for n, v in self.headers) > LARGEST_HEAD:
+            raise ValueError
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -144,6 +152,7 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in; what the parser's callbacks cannot read is a malformed request too."""
+        self._piece_bytes = len(data)
         try:
             super().data_received(data)
         except Exception:  # noqa: BLE001 - bytes of a stranger; uvicorn would only log it
