@@ -103,7 +103,7 @@ def test_a_scan_is_green_only_if_everything_was_looked_up(
         monkeypatch.setenv("PIP_AUDIT_OSV_URL", address)
         clean = make(workshop, "scan")
         assert clean.returncode == 0, clean.stdout
-        assert clean.stdout.endswith("No known vulnerabilities found\n")
+        assert "No known vulnerabilities found\n" in clean.stdout
         with lock.open("a", encoding="utf-8") as stream:
             stream.write(f"inner @ https://127.0.0.1/inner-1.whl --hash=sha256:{digest}\n")
         partly = make(workshop, "scan")

@@ -141,9 +141,10 @@ DEFECTS = [
     Defect(
         "a clean row is answered with a warning",
         SERVED,
-        "row = rows[position] = RowAnswer(new_id(), values[index])",
-        "row = rows[position] = RowAnswer(new_id(), values[index]); "
-        'row.warnings = (RowWarning("amount", "missing", "pass", "?"),)',
+        "    rows: list[Any] = answered\n",
+        "    rows: list[Any] = answered\n"
+        "    from model_service.contract.rows import RowWarning\n    for row in answered:\n"
+        '        row.warnings = (RowWarning("amount", "missing", "pass", "?"),)\n',
         "test_a_clean_row_is_answered_without_a_warning",
     ),
     Defect(
@@ -177,8 +178,8 @@ DEFECTS = [
     Defect(
         "serving answers something else than the version does",
         SERVED,
-        "zip(classes, probabilities[index]",
-        "zip(classes, probabilities[0]",
+        "zip(ids, values, probabilities, strict=True)",
+        "zip(ids, values, probabilities[:1] * len(ids), strict=True)",
         "test_the_service_answers_the_golden_rows_as_they_were",
     ),
     Defect(
