@@ -257,14 +257,16 @@ def test_who_steps_through_with_a_debugger_is_not_hurried(before: str, code: int
 
 def test_of_several_workers_one_that_hangs_is_replaced(repository: Path) -> None:
     with real_server(repository, MODEL_SERVICE_SERVER__WORKERS="2", **LIMIT) as server:
-        hangs = {"rows": [{**ROW, "a": HANGS}]}
-        with pytest.raises(httpx.HTTPError):
-            httpx.post(
-                f"{server.url}/v1/models/moody/predict",
-                json=hangs,
-                timeout=SECONDS,
-                trust_env=False,
-            )
+        path, hangs = "/v1/models/moody/predict", {"rows": [{**ROW, "a": HANGS}]}
+
+        def hung() -> bool:
+            try:  # the other worker may be loading still, and says so
+                httpx.post(f"{server.url}{path}", json=hangs, timeout=SECONDS, trust_env=False)
+            except httpx.HTTPError:
+                return True
+            return False
+
+        wait_for(hung, "a worker that hangs and ends")
 
         def lively() -> bool:
             with httpx.Client(base_url=server.url, trust_env=False, timeout=SECONDS) as caller:
