@@ -6,7 +6,6 @@ import datetime as dt
 import os
 import secrets
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -36,7 +35,7 @@ Ids = Annotated[
     list[str] | None, typer.Argument(metavar="[ID]…", help="Such as CON-3; all if none.")
 ]
 Today = Annotated[
-    datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Check as if it were this day.")
+    dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Check as if it were this day.")
 ]
 STYLES = {
     "pass": "green",

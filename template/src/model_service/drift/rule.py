@@ -31,12 +31,12 @@ MATERIAL: dict[Kind, float] = {
     "unseen": 0.005,
     "out_of_range": 0.005,
 }
+"""The smallest effect that may alarm: a PSI beyond its noise, a rise of a share of the rows."""
 FAR_AMONG_UNSEEN = 0.02
 """How many values are far beyond training, for each row of N that theory lets be beyond its largest
 value: 0.018 in public tables (benchmarks/monitoring/far_values.py of the template)."""
 TESTS_OF_A_FEATURE = 5
 """A kind each, and how many values are far, which tells of `unseen`."""
-"""The smallest effect that may alarm: a PSI beyond its noise, a rise of a share of the rows."""
 MERGED_WINDOWS = (1, 2, 4, 16)
 """A small lasting change shows in more windows together before it shows in one."""
 WINDOWS_OF_RATES = 2

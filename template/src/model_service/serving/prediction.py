@@ -154,11 +154,8 @@ def answers_by_row(
     served: ServedVersion, read: ReadRows, answers: Answers, identifiers: Identifiers
 ) -> list[RowAnswer | RowRefused]:
     """Return for each row of a request its answer, with an id of its own, or why it has none."""
-    ids, values, probabilities = (
-        identifiers.take(len(read.values)),
-        answers.values,
-        answers.probabilities,
-    )
+    ids = identifiers.take(len(read.values))
+    values, probabilities = answers.values, answers.probabilities
     if probabilities is None:
         answered = list(map(RowAnswer, ids, values))
     else:

@@ -12,7 +12,7 @@ import numpy as np
 from model_service.contract.contract import Feature
 from model_service.contract.examples import example_rows
 from model_service.drift.counts import Counter
-from model_service.drift.rule import Levels, examine, windows_per_month
+from model_service.drift.rule import TESTS_OF_A_FEATURE, Levels, examine, windows_per_month
 from model_service.handoff.expectation import (
     ABSENT,
     answered_rows,
@@ -165,7 +165,8 @@ def drift_is_measured_against_the_profile(subject: Subject) -> str:
             read.values, [()] * len(read.values), answers
         )
         budget = subject.settings.monitoring.false_alarms_per_month
-        levels = Levels.for_budget(budget, windows_per_month(1000), 5 * len(profile.features))
+        tests = TESTS_OF_A_FEATURE * len(profile.features)
+        levels = Levels.for_budget(budget, windows_per_month(1000), tests)
         try:
             found = examine(profile, [window], levels)
         except ImportError as error:
