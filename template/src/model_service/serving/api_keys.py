@@ -49,12 +49,18 @@ class ApiKeys:
             self._refused = metrics.counter("key_refused_requests")
 
     def may_ask(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-        """Return whether a request may be answered, and count it under its caller."""
-        if not self._digests or path in OPEN_PATHS:
+        """Return whether a request may be answered; count it under its caller, or as refused."""
+        if path in OPEN_PATHS or self.admits(headers):
+            return True
+        self._refused[0] += 1
+        return False
+
+    def admits(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Return whether a request has a key where one is needed, and count it if it has."""
+        if not self._digests:
             return True
         caller = self._caller(headers)
         if caller is None:
-            self._refused[0] += 1
             return False
         self._requests[caller][0] += 1
         return True

@@ -26,6 +26,7 @@ from model_service.serving.docs_page import index_page
 from model_service.serving.documents import Documents, contracts_of
 from model_service.serving.draining import drain_before_stopping
 from model_service.serving.ground_truth_endpoint import GroundTruthEndpoint
+from model_service.serving.http_protocol import WholeRequest
 from model_service.serving.inference_protocol.endpoint import InferenceProtocol, is_below_root
 from model_service.serving.loaded_models import LoadedModels
 from model_service.serving.logs import LogWriter, notice_line, request_line
@@ -36,9 +37,10 @@ from model_service.serving.predict_endpoint import (
     CHAMPION_ROUTE,
     VERSION_ROUTE,
     PredictEndpoint,
+    plain_target_of,
     target_of,
 )
-from model_service.serving.prediction import Identifiers
+from model_service.serving.prediction import LARGEST_BODY_READ_IN_LOOP, Identifiers
 from model_service.serving.prediction_recorder import PredictionRecorder
 from model_service.serving.problems import MEDIA_TYPE, ProblemError, problem_of_status
 from model_service.serving.request_body import read_head
@@ -160,6 +162,9 @@ class Service(Starlette):
             lambda: contracts_of(self.loader.current),
             self.hooks,
         )
+        # A tracer follows tasks, and the stub's door stands before all that ASGI knows.
+        is_plain = self.tracing is None and not settings.server.stub
+        self.takes_whole = self._take_whole if is_plain else None
         self._documents = Documents(settings)
         self._door: ASGIApp = self._answer
         self.stub_door: StubDoor | None = None
@@ -182,6 +187,18 @@ class Service(Starlette):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or the server's question whether the app is up."""
         await (self._door if scope["type"] == "http" else super().__call__)(scope, receive, send)
+
+    def _take_whole(self, request: WholeRequest) -> bool:
+        """Answer a request to a predict endpoint; leave to ASGI what is no such, and what must be
+        read in a thread."""
+        target = plain_target_of(request.target)
+        if target is None or len(request.body) > LARGEST_BODY_READ_IN_LOOP:
+            return False
+        head = read_head(request.headers)
+        if head.encoding is not None or not self._keys.admits(request.headers):
+            return False
+        self._predict.answer_whole(target, head, request)
+        return True
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.tracing is not None:

@@ -65,13 +65,18 @@ class Answers(msgspec.Struct):
 
 
 Predict = Callable[[Sequence[RowValues]], Predicted]
+OnAnswers = Callable[[Answers | None], None]
+"""Takes the answers, or None where they did not come in time. Must not raise: what it does is done
+between the answers of its neighbours."""
 OnFailure = Callable[[BaseException], None]
 
 
 class _Waiting(msgspec.Struct, gc=False):
     rows: list[RowValues]
-    future: asyncio.Future[Answers]
+    on_answers: OnAnswers
+    future: asyncio.Future[Answers] | None = None
     timer: asyncio.TimerHandle | None = None
+    is_over: bool = False
 
 
 class Batcher:
@@ -122,6 +127,31 @@ class Batcher:
         The future raises `DeadlineError` when the answer takes longer than the limit.
 
         Raises:
+            QueueFullError: as `ask` says.
+        """
+        future: asyncio.Future[Answers] = asyncio.get_running_loop().create_future()
+
+        def settle(answers: Answers | None) -> None:
+            if future.done():  # its caller has gone
+                return
+            if answers is None:
+                future.set_exception(DeadlineError())
+            else:
+                future.set_result(answers)
+
+        self.ask(rows, settle, future)
+        return future
+
+    def ask(
+        self,
+        rows: list[RowValues],
+        on_answers: OnAnswers,
+        future: asyncio.Future[Answers] | None = None,
+    ) -> None:
+        """Take rows in; `on_answers` is called in the event loop, after this has returned. Rows
+        whose `future` is over by then, because their caller has gone, are not predicted.
+
+        Raises:
             QueueFullError: so many rows wait already that these would wait too long, or the model
                 hangs in a call that was given up. A request before which none waits is always
                 taken.
@@ -134,7 +164,7 @@ class Batcher:
         calls = 1 if self._batches else len(self._waiting)
         if self._waiting and self._cost.expected(self._rows_waiting, calls) > self._queue_seconds:
             raise QueueFullError
-        waiting = _Waiting(rows, loop.create_future())
+        waiting = _Waiting(rows, on_answers, future)
         self._rows_held += len(rows)
         self._rows_waiting += len(rows)
         self._waiting.append(waiting)
@@ -143,7 +173,6 @@ class Batcher:
         elif not self._flush_is_due:
             self._flush_is_due = True
             loop.call_soon(self._flush)
-        return waiting.future
 
     def close(self) -> None:
         """Let the thread end once it has answered what it holds."""
@@ -155,12 +184,14 @@ class Batcher:
             waiting.timer = loop.call_later(self._seconds, self._expire, waiting)
 
     def _expire(self, waiting: _Waiting) -> None:
-        if not waiting.future.done():
-            waiting.future.set_exception(DeadlineError())
+        if waiting.is_over:
+            return
+        waiting.is_over = True
         if waiting in self._waiting:
             self._waiting.remove(waiting)
             self._rows_waiting -= len(waiting.rows)
             self._rows_held -= len(waiting.rows)
+        waiting.on_answers(None)
 
     def _flush(self) -> None:
         self._flush_is_due = False
@@ -168,14 +199,14 @@ class Batcher:
         if not self._batches and len(batch) > 1:
             batch, self._waiting = batch[:1], batch[1:]
         self._rows_waiting -= sum(len(waiting.rows) for waiting in batch)
-        for waiting in [w for w in batch if w.future.done()]:  # its caller has gone
+        for waiting in [w for w in batch if w.future and w.future.done()]:  # its caller has gone
             self._rows_held -= len(waiting.rows)
             batch.remove(waiting)
         if batch:
             rows = batch[0].rows if len(batch) == 1 else [row for w in batch for row in w.rows]
             if len(rows) > self._inline_rows or not self._answer_inline(batch, rows):
                 self._run_in_thread(batch, rows)
-        if self._waiting and not self._thread_is_busy:
+        if self._waiting and not self._thread_is_busy and not self._flush_is_due:
             self._flush_is_due = True
             asyncio.get_running_loop().call_soon(self._flush)
 
@@ -228,15 +259,15 @@ class Batcher:
             self._inline_rows = rows
 
     def _deliver(self, batch: list[_Waiting], answers: Answers) -> None:
-        start = 0
+        start, whole = 0, len(batch) == 1
         for waiting in batch:
             stop = start + len(waiting.rows)
             self._rows_held -= stop - start
             if waiting.timer is not None:
                 waiting.timer.cancel()
-            if not waiting.future.done():
-                whole = len(batch) == 1
-                waiting.future.set_result(answers if whole else answers.part(start, stop))
+            if not waiting.is_over:
+                waiting.is_over = True
+                waiting.on_answers(answers if whole else answers.part(start, stop))
             start = stop
 
     def _answer(self, rows: Sequence[RowValues]) -> Answers:

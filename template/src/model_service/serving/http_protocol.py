@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from starlette.types import Send
+import httptools
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -16,52 +17,54 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from model_service.serving.problems import MEDIA_TYPE, ProblemError
 
-WHOLE_REQUEST = "whole_request"
-"""In the state of a request whose body came together with its head, as most do: `WholeRequest`."""
+WHOLE_BODY = "whole_body"
+"""In the state of a request whose body came together with its head, as most do: the body."""
 SECONDS_TO_ANSWER_SLOWNESS = 5.0
 """Whoever reads the body answers 408 when its time is over; after so much more nobody waits."""
 SECONDS_TO_TAKE_AN_ANSWER = 30.0
 LARGEST_HEAD = 64 * 1024
-_OK = b"HTTP/1.1 200 OK\r\n%bcontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n"
 _HEAD = b"HTTP/1.1 "
 _INTERIM_HEAD = b"HTTP/1.1 1"
+_ANSWER = b"%b%bcontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b\r\n%b"
+_CLOSING = b"connection: close\r\n"
+_UNREADABLE = "Invalid HTTP request received."
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+TakesWhole = Callable[["WholeRequest"], bool]
+"""Answers a request, at once or later, or leaves it to ASGI and returns False. Must not raise."""
 
 
 class WholeRequest:
-    """A request that is here with its body, and a short way to answer it.
+    """A `POST` that is here with its body, for an app that answers it by one call.
 
-    ASGI hands bodies and answers over in parts, each with a call that may have to wait. A request
-    of one row that came whole needs none of these calls.
+    ASGI hands bodies and answers over in parts, in a task for each request, which is half of the
+    CPU time of a request of one row. uvicorn takes this for the cycle of a request under way: what
+    comes after it on the same connection waits, and a server that stops waits for it.
     """
 
-    __slots__ = ("_cycle",)
+    __slots__ = ("_protocol", "body", "headers", "keep_alive", "response_complete", "target")
 
-    def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle = cycle
+    def __init__(
+        self, protocol: ProblemProtocol, target: bytes, headers: Headers, body: bytes
+    ) -> None:
+        self._protocol = protocol
+        self.target = target
+        self.headers = headers
+        self.body = body
+        self.keep_alive = True
+        self.response_complete = False
 
-    @property
-    def body(self) -> bytes | None:
-        """The body; None where the caller has gone."""
-        return None if self._cycle.disconnected else bytes(self._cycle.body)
-
-    def answer(self, send: Send, media_type: bytes, request_id: str, body: bytes) -> bool:
-        """Answer 200, or return False where ASGI's way has to be gone: `send` is somebody else's,
-        who wants to see the answer, or the caller does not take answers quickly, or wants the
-        connection to end."""
-        cycle = self._cycle
-        if send != cycle.send or not cycle.keep_alive:
-            return False
-        if cycle.disconnected or cycle.flow.write_paused:
-            return False
-        standing = b"".join([b"%b: %b\r\n" % header for header in cycle.default_headers])
-        head = _OK % (standing, media_type, len(body), request_id.encode())
-        cycle.response_started = True
-        cycle.waiting_for_100_continue = False
-        cycle.transport.write_whole(head + body)  # type: ignore[attr-defined]
-        cycle.response_complete = True
-        cycle.message_event.set()
-        cycle.on_response()
-        return True
+    def answer(
+        self, status: int, media_type: bytes, request_id: str, body: bytes, headers: Headers = ()
+    ) -> None:
+        """Answer, once. Nothing is sent to a caller who has gone."""
+        self.response_complete = True
+        standing = self._protocol.server_state.default_headers
+        lines = b"".join([b"%b: %b\r\n" % header for header in (*standing, *headers)])
+        end = b"" if self.keep_alive else _CLOSING
+        told = (media_type, len(body), request_id.encode(), end, body)
+        self._protocol.send_whole(self, _ANSWER % (STATUS_LINE[status], lines, *told))
 
 
 class ProblemProtocol(HttpToolsProtocol):
@@ -71,9 +74,16 @@ class ProblemProtocol(HttpToolsProtocol):
     where bytes are missing, so that quick callers cost nothing.
     """
 
+    cycle: Any
+    """What is under way or was answered last: uvicorn's own, a `WholeRequest`, or None."""
+
     def __init__(self, *, seconds: float, **given: Any) -> None:
         super().__init__(**given)
         self._seconds = seconds
+        # What wraps an app, such as a middleware, hides that it can do this, and sees all requests.
+        self._takes_whole: TakesWhole | None = getattr(self.app, "takes_whole", None)
+        self._held: bytes | None = None
+        self._idle_since = 0.0
         self._answering: RequestResponseCycle | None = None
         self._is_reading = False
         self._in_head = False
@@ -90,6 +100,8 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End with a connection."""
+        if isinstance(self.cycle, WholeRequest):
+            self.cycle = None
         if self._answering is not None:  # of several requests that came at once, the first
             self._answering.disconnected = True
             self._answering.message_event.set()
@@ -106,6 +118,7 @@ class ProblemProtocol(HttpToolsProtocol):
         """Begin with a request."""
         super().on_message_begin()
         self._is_reading = self._in_head = True
+        self._held = None
         self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
@@ -118,13 +131,65 @@ class ProblemProtocol(HttpToolsProtocol):
         came = self._head_bytes + self._piece_bytes  # of the body, too
         if came > LARGEST_HEAD and sum(len(n) + len(v) for n, v in self.headers) > LARGEST_HEAD:
             raise ValueError
-        super().on_headers_complete()
+        if self._takes_whole is not None and self._may_come_whole():
+            self._held = b""
+        else:
+            super().on_headers_complete()
+
+    def _may_come_whole(self) -> bool:
+        """Return whether a request needs nothing that only ASGI's way has."""
+        parser, cycle = self.parser, self.cycle
+        return (
+            parser.get_method() == b"POST"
+            and (cycle is None or cycle.response_complete)
+            and parser.should_keep_alive()
+            and parser.get_http_version() == "1.1"
+            and not parser.should_upgrade()
+            and not self.expect_100_continue
+            and not self.flow.write_paused
+            and not self.root_path
+        )
+
+    def on_body(self, body: bytes) -> None:
+        """Take bytes of a request's body."""
+        if self._held is None:
+            super().on_body(body)
+        else:
+            self._held += body
 
     def on_message_complete(self) -> None:
         """Take the end of a request's body."""
         self._is_reading = False
-        self.scope["state"][WHOLE_REQUEST] = WholeRequest(self.cycle)
+        if self._held is not None:
+            request = WholeRequest(self, self.url, self.headers, self._held)
+            before, self.cycle = self.cycle, request
+            if self._takes_whole(request):  # type: ignore[misc]
+                self._held = None
+                return
+            self.cycle = before
+            self._go_asgis_way()
+        self.scope["state"][WHOLE_BODY] = bytes(self.cycle.body)
         super().on_message_complete()
+
+    def _go_asgis_way(self) -> None:
+        held, self._held = self._held, None
+        super().on_headers_complete()
+        super().on_body(held)  # type: ignore[arg-type]
+
+    def send_whole(self, request: WholeRequest, answer: bytes) -> None:
+        """Send the answer of a request that came whole, and go on with what came after it."""
+        if self.cycle is request:
+            self.cycle = None
+        if self.transport.is_closing():  # the caller has gone
+            return
+        self.transport.write_whole(answer)  # type: ignore[attr-defined]
+        if not request.keep_alive:
+            self.transport.close()
+        if self.pipeline:
+            self.on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self._end_if_idle()
 
     def on_response_complete(self) -> None:
         """Finish an answer, of which a HEAD request has only the head."""
@@ -154,10 +219,16 @@ class ProblemProtocol(HttpToolsProtocol):
         """Take bytes in; what the parser's callbacks cannot read is a malformed request too."""
         self._piece_bytes = len(data)
         try:
-            super().data_received(data)
-        except Exception:  # noqa: BLE001 - bytes of a stranger; uvicorn would only log it
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # it is answered as the ordinary request that it is, too
+        except Exception:  # noqa: BLE001 - bytes of a stranger
+            self._held = None
             if not self.transport.is_closing():
-                self.send_400_response("Invalid HTTP request received.")
+                self.logger.warning(_UNREADABLE)
+                self.send_400_response(_UNREADABLE)
+        if self._held is not None:
+            self._go_asgis_way()
         if not self._is_reading:
             self._wait_no_more()
             self._end_if_idle()
@@ -184,6 +255,13 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         """End a connection on which nothing happens, an answer that is not taken included."""
+        self.timeout_keep_alive_task = None
+        if self._is_reading or not self._is_idle():
+            return  # the end of the answer sets the timer again
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._set_idle_timer(left)
+            return
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         super().timeout_keep_alive_handler()
@@ -202,14 +280,23 @@ class ProblemProtocol(HttpToolsProtocol):
                 SECONDS_TO_ANSWER_SLOWNESS, self.transport.abort
             )
 
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
     def _end_if_idle(self) -> None:
-        """Give a connection without a request the time of one that is kept alive."""
-        if self.timeout_keep_alive_task is None and (
-            self.cycle is None or self.cycle.response_complete
-        ):
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+        """Give a connection without a request the time of one that is kept alive.
+
+        A timer that is set stays: when it is over, it is set anew for what is left.
+        """
+        if self._is_idle():
+            self._idle_since = self.loop.time()
+            if self.timeout_keep_alive_task is None:
+                self._set_idle_timer(self.timeout_keep_alive)
+
+    def _set_idle_timer(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            seconds, self.timeout_keep_alive_handler
+        )
 
     def _wait_no_more(self) -> None:
         if self._unfinished is not None:

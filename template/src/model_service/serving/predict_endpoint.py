@@ -6,22 +6,29 @@ import logging
 import re
 import time
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
+import msgspec
 from starlette.types import Receive, Scope, Send
 
 from model_service.contract.rows import ReadRows
 from model_service.hooks import Hooks, Rejection
 from model_service.serving.answered_request import AnsweredRequest
-from model_service.serving.http_protocol import WHOLE_REQUEST
+from model_service.serving.batcher import Answers, QueueFullError
+from model_service.serving.http_protocol import WHOLE_BODY, WholeRequest
 from model_service.serving.loaded_models import LoadedModels, Resolved
 from model_service.serving.logs import LogWriter, request_line
 from model_service.serving.metrics import Metrics
 from model_service.serving.prediction import (
     Answered,
     Identifiers,
+    PendingPrediction,
+    answer_of,
+    ask,
     outcome_of,
     predict,
+    too_late,
+    too_many_wait,
 )
 from model_service.serving.prediction_recorder import PredictionRecorder
 from model_service.serving.problems import MEDIA_TYPE, ProblemError, RequestFault
@@ -31,7 +38,9 @@ from model_service.serving.request_body import (
     Head,
     read_body,
     read_head,
+    whole_body,
 )
+from model_service.serving.routing import Routing
 from model_service.serving.row_answers import RowAnswer, RowRefused
 from model_service.serving.shadow import Asked, Shadow
 from model_service.serving.version_loader import VersionLoader
@@ -44,6 +53,7 @@ LONGEST_PATH_KEPT = 256
 """Callers choose paths: what is remembered of them stays small."""
 _ROOT = "/v1/models/"
 _END = "/predict"
+_PLAIN = re.compile(rb"[A-Za-z0-9_./-]+\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
 _log = logging.getLogger(__name__)
 
@@ -64,6 +74,12 @@ def target_of(path: str) -> Target | None:
     return _read_target(path) if len(path) > LONGEST_PATH_KEPT else _kept_target(path)
 
 
+def plain_target_of(sent: bytes) -> Target | None:
+    """Return what the target of a request asks for; None as well if it is no plain path, such as
+    one with a query or with encoded characters."""
+    return _kept_plain_target(sent) if len(sent) <= LONGEST_PATH_KEPT else None
+
+
 def _read_target(path: str) -> Target | None:
     if not (path.startswith(_ROOT) and path.endswith(_END)):
         return None
@@ -75,7 +91,36 @@ def _read_target(path: str) -> Target | None:
     return None
 
 
+def _read_plain_target(sent: bytes) -> Target | None:
+    return _read_target(sent.decode()) if _PLAIN.match(sent) else None
+
+
 _kept_target = lru_cache(PATHS_KEPT)(_read_target)
+_kept_plain_target = lru_cache(PATHS_KEPT)(_read_plain_target)
+
+
+class _Call(msgspec.Struct, gc=False):
+    """A request to a predict endpoint, and what is known of it so far."""
+
+    target: Target
+    head: Head
+    request_id: str
+    started: float
+    resolved: Resolved | None = None
+    routing: Routing[Resolved] | None = None
+    body: bytes = b""
+    pending: PendingPrediction | None = None
+
+
+class _Reply(msgspec.Struct, gc=False):
+    """What is sent, and what the log says of it."""
+
+    status: int
+    kind: bytes
+    body: bytes
+    outcome: str
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    rows: int | None = None
 
 
 class PredictEndpoint:
@@ -102,79 +147,120 @@ class PredictEndpoint:
 
     async def answer(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Whatever happens, the answer has the service's own shape."""
-        started = time.perf_counter()
-        head = read_head(scope["headers"])
-        head.whole = scope.get("state", {}).get(WHOLE_REQUEST)
-        request_id = head.request_id or self._identifiers.next()
-        resolved: Resolved | None = None
-        answered: Answered | None = None
-        models = self._loader.current
-        routing = models.routings.get(target.model) if target.version is None else None
+        call = self._call(target, read_head(scope["headers"]))
+        result: Answered | ProblemError
         try:
-            resolved = _resolved(models, target)
-            asked = await self._body(resolved, head, receive)
-            if routing is not None:
-                resolved = routing.choose(asked)
-            answered = await predict(resolved, asked, request_id, self._identifiers)
+            resolved = self._resolve(call)
+            here = scope.get("state", {}).get(WHOLE_BODY)
+            resolved = self._take(call, await self._body(resolved, call.head, receive, here))
+            result = await predict(resolved, call.body, call.request_id, self._identifiers)
         except ProblemError as error:
-            problem = error
+            result = error
         except ClientGoneError:
-            self._observe(target, request_id, CLIENT_GONE, started, resolved, "abandoned", None)
+            self._observe(call, CLIENT_GONE, "abandoned", None)
             return
         except Exception:  # noqa: BLE001 - the answer keeps its shape whatever happens
-            _log.exception("unexpected error in a predict endpoint, request %s", request_id)
-            problem = ProblemError("internal-error")
-        rows: int | None = None
-        kind: bytes = b"application/json"
-        extra: Sequence[tuple[bytes, bytes]] = ()
-        if answered is not None:
-            status, body, outcome, rows = 200, answered.body, answered.outcome, answered.rows
-        else:
-            status, body, kind = problem.status, problem.encode(request_id), MEDIA_TYPE
-            extra, outcome = problem.headers, outcome_of(problem.slug)
-        whole = head.whole
-        if status != 200 or whole is None or not whole.answer(send, kind, request_id, body):
-            headers = [
-                (b"content-type", kind),
-                (b"content-length", b"%d" % len(body)),
-                (b"x-request-id", request_id.encode()),
-                *extra,
-            ]
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
-        seconds = self._observe(target, request_id, status, started, resolved, outcome, rows)
+            result = _unexpected(call)
+        reply = _reply(call, result)
+        headers = [
+            (b"content-type", reply.kind),
+            (b"content-length", b"%d" % len(reply.body)),
+            (b"x-request-id", call.request_id.encode()),
+            *reply.headers,
+        ]
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+        self._tell(call, reply, result)
+
+    def answer_whole(self, target: Target, head: Head, request: WholeRequest) -> None:
+        """Answer a request that is here with its body, as `answer` does, but without a task: one of
+        a single row costs half of it. Never raises."""
+        call = self._call(target, head)
+        try:
+            resolved = self._resolve(call)
+            body = self._whole_body(resolved, call.head, request.body)
+            resolved = self._take(call, body)
+            call.pending = ask(resolved, body, call.request_id)
+            on_answers = partial(self._conclude, call, request)
+            resolved.served.batcher.ask(call.pending.read.values, on_answers)
+        except QueueFullError:
+            assert call.pending is not None
+            problem = too_many_wait(call.pending.resolved.served, call.pending.read)
+            self._reply(call, request, problem)
+        except ProblemError as error:
+            self._reply(call, request, error)
+        except Exception:  # noqa: BLE001 - the answer keeps its shape whatever happens
+            self._reply(call, request, _unexpected(call))
+
+    def _conclude(self, call: _Call, request: WholeRequest, answers: Answers | None) -> None:
+        """Answer a request to which the model has answered, or (None) has not in time."""
+        pending = call.pending
+        assert pending is not None
+        result: Answered | ProblemError
+        try:
+            if answers is None:
+                result = too_late(pending.resolved.served, pending.read)
+            else:
+                result = answer_of(pending, answers, self._identifiers)
+        except ProblemError as error:
+            result = error
+        except Exception:  # noqa: BLE001 - the answer keeps its shape whatever happens
+            result = _unexpected(call)
+        self._reply(call, request, result)
+
+    def _reply(self, call: _Call, request: WholeRequest, result: Answered | ProblemError) -> None:
+        reply = _reply(call, result)
+        request.answer(reply.status, reply.kind, call.request_id, reply.body, reply.headers)
+        try:
+            self._tell(call, reply, result)
+        except Exception:  # noqa: BLE001 - its neighbours in the batch wait for their answers
+            _log.exception("an answered request is not told of, request %s", call.request_id)
+
+    def _call(self, target: Target, head: Head) -> _Call:
+        request_id = head.request_id or self._identifiers.next()
+        return _Call(target, head, request_id, time.perf_counter())
+
+    def _resolve(self, call: _Call) -> Resolved:
+        models, target = self._loader.current, call.target
+        if target.version is None:
+            call.routing = models.routings.get(target.model)
+        call.resolved = _resolved(models, target)
+        return call.resolved
+
+    def _take(self, call: _Call, body: bytes) -> Resolved:
+        """Take the body, which may say who answers."""
+        call.body = body
+        if call.routing is not None:
+            call.resolved = call.routing.choose(body)
+        assert call.resolved is not None
+        return call.resolved
+
+    def _tell(self, call: _Call, reply: _Reply, result: Answered | ProblemError) -> None:
+        """Tell metrics, logs, shadows and hooks of an answered request."""
+        seconds = self._observe(call, reply.status, reply.outcome, reply.rows)
+        resolved = call.resolved
         if resolved is None:
             return
-        if answered is not None:
-            read, answers, entity = answered.read, answered.answers, answered.entity
-            self._record(resolved, request_id, entity, asked, read, answers, seconds)
-            if routing is not None and routing.shadows:
-                _offer(routing.shadows, request_id, asked, answered)
-        elif problem.read is not None:
-            self._record(resolved, request_id, None, b"", problem.read, (), seconds)
-        if self._tells_rejections and outcome != "ok":
-            slug = "rows-rejected" if answered is not None else problem.slug
-            faults = _faults_of(answered) if answered is not None else problem.faults
-            self._hooks.offer("on_rejection", _rejection(resolved, request_id, slug, faults))
+        if isinstance(result, Answered):
+            read, answers, entity = result.read, result.answers, result.entity
+            self._record(call, resolved, entity, call.body, read, answers, seconds)
+            if call.routing is not None and call.routing.shadows:
+                _offer(call.routing.shadows, call.request_id, call.body, result)
+        elif result.read is not None:
+            self._record(call, resolved, None, b"", result.read, (), seconds)
+        if self._tells_rejections and reply.outcome != "ok":
+            self._hooks.offer("on_rejection", _rejection(call, resolved, result))
 
-    def _observe(
-        self,
-        target: Target,
-        request_id: str,
-        status: int,
-        started: float,
-        resolved: Resolved | None,
-        outcome: str,
-        rows: int | None,
-    ) -> float:
+    def _observe(self, call: _Call, status: int, outcome: str, rows: int | None) -> float:
         """Count and log a request; return the seconds that it took."""
-        seconds = time.perf_counter() - started
-        self._metrics.observe_http("POST", target.route, status, seconds)
+        seconds = time.perf_counter() - call.started
+        route, resolved = call.target.route, call.resolved
+        self._metrics.observe_http("POST", route, status, seconds)
         self._log.append(
             request_line(
-                request_id=request_id,
+                request_id=call.request_id,
                 method="POST",
-                route=target.route,
+                route=route,
                 status=status,
                 seconds=seconds,
                 model=resolved.served.model if resolved else None,
@@ -188,8 +274,8 @@ class PredictEndpoint:
 
     def _record(
         self,
+        call: _Call,
         resolved: Resolved,
-        request_id: str,
         entity: str | None,
         sent: bytes,
         read: ReadRows,
@@ -198,16 +284,41 @@ class PredictEndpoint:
     ) -> None:
         loaded, alias, at = resolved.served.loaded, resolved.alias, time.time()
         self._recorder.append(
-            AnsweredRequest(loaded, alias, request_id, entity, sent, read, answers, at, seconds)
+            AnsweredRequest(
+                loaded, alias, call.request_id, entity, sent, read, answers, at, seconds
+            )
         )
 
-    async def _body(self, resolved: Resolved, head: Head, receive: Receive) -> bytes:
+    async def _body(
+        self, resolved: Resolved, head: Head, receive: Receive, here: bytes | None
+    ) -> bytes:
         limits = self._limits
         try:
-            return await read_body(receive, head, limits.body_bytes, limits.seconds_per_request)
+            return await read_body(
+                receive, head, limits.body_bytes, limits.seconds_per_request, here
+            )
         except ProblemError:
             resolved.served.meters.outcomes["invalid_input"] += 1
             raise
+
+    def _whole_body(self, resolved: Resolved, head: Head, body: bytes) -> bytes:
+        try:
+            return whole_body(head, body, self._limits.body_bytes)
+        except ProblemError:
+            resolved.served.meters.outcomes["invalid_input"] += 1
+            raise
+
+
+def _reply(call: _Call, result: Answered | ProblemError) -> _Reply:
+    if isinstance(result, Answered):
+        return _Reply(200, b"application/json", result.body, result.outcome, rows=result.rows)
+    body = result.encode(call.request_id)
+    return _Reply(result.status, MEDIA_TYPE, body, outcome_of(result.slug), result.headers)
+
+
+def _unexpected(call: _Call) -> ProblemError:
+    _log.exception("unexpected error in a predict endpoint, request %s", call.request_id)
+    return ProblemError("internal-error")
 
 
 def _resolved(models: LoadedModels, target: Target) -> Resolved:
@@ -218,25 +329,27 @@ def _resolved(models: LoadedModels, target: Target) -> Resolved:
     return models.resolve(target.model, target.version)
 
 
-def _rejection(
-    resolved: Resolved, request_id: str, slug: str, faults: Sequence[RequestFault]
-) -> Rejection:
+def _rejection(call: _Call, resolved: Resolved, result: Answered | ProblemError) -> Rejection:
     """Return what a hook hears; the name of a field that a caller made up is left out."""
+    if isinstance(result, Answered):
+        slug, faults = "rows-rejected", _faults_of(result)
+    else:
+        slug, faults = result.slug, result.faults
     places = tuple(
         (f.pointer.rpartition("/")[0] if f.code == "unknown_field" else f.pointer, f.code)
         for f in faults
     )
     served = resolved.served
-    return Rejection(time.time(), request_id, served.model, served.version, slug, places)
+    return Rejection(time.time(), call.request_id, served.model, served.version, slug, places)
 
 
-def _faults_of(answered: Answered) -> list[RequestFault]:
+def _faults_of(answered: Answered) -> Sequence[RequestFault]:
     refused = [row for row in answered.answers if isinstance(row, RowRefused)]
     return [fault for row in refused for fault in row.error.faults]
 
 
 def _offer(shadows: Sequence[Shadow], request_id: str, body: bytes, answered: Answered) -> None:
-    """Let shadows be asked what was answered; a row without an answer is None to them."""
+    """Let shadows be pending what was answered; a row without an answer is None to them."""
     answers = [row if isinstance(row, RowAnswer) else None for row in answered.answers]
     for shadow in shadows:
         shadow.offer(Asked(request_id, body, answers))

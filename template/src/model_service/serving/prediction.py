@@ -45,6 +45,18 @@ class PredictionAnswer(msgspec.Struct, gc=False):
     rows: Sequence[RowAnswer | RowRefused]
 
 
+class PendingPrediction(msgspec.Struct, gc=False):
+    """A request whose rows were read, at least one of them right by the contract, and which waits
+    for the model. The moments are those of `time.perf_counter`."""
+
+    resolved: Resolved
+    request_id: str
+    read: ReadRows
+    entity: str | None
+    started: float
+    read_at: float
+
+
 class Answered(msgspec.Struct, gc=False):
     """An encoded answer, what the log says of it, and what was read and answered by row."""
 
@@ -86,20 +98,56 @@ async def predict(
     Raises:
         ProblemError: no row has an answer.
     """
-    served = resolved.served
     started = time.perf_counter()
-    read, entity = await _read(served, body)
-    meters = served.meters
+    read_body = resolved.served.loaded.reader.read_body
+    try:
+        if len(body) > LARGEST_BODY_READ_IN_LOOP:
+            given = await asyncio.to_thread(read_body, body)
+        else:
+            given = read_body(body)
+    except BodyError as error:
+        raise _unreadable(resolved.served, error) from None
+    pending = _pending(resolved, request_id, started, *given)
+    return answer_of(pending, await answers_of(resolved.served, pending.read), identifiers)
+
+
+def ask(resolved: Resolved, body: bytes, request_id: str) -> PendingPrediction:
+    """Read the rows of a request that was resolved to a version.
+
+    Raises:
+        ProblemError: there is no row that the model may answer.
+    """
+    started = time.perf_counter()
+    try:
+        given = resolved.served.loaded.reader.read_body(body)
+    except BodyError as error:
+        raise _unreadable(resolved.served, error) from None
+    return _pending(resolved, request_id, started, *given)
+
+
+def _pending(
+    resolved: Resolved, request_id: str, started: float, read: ReadRows, entity: str | None
+) -> PendingPrediction:
+    meters = resolved.served.meters
     if read.warnings or read.faults:
         count_problems(meters, read)
     if not read.values:
         meters.outcomes["invalid_input"] += read.count
         raise _rejected(read)
-    read_at = time.perf_counter()
-    answers = await answers_of(served, read)
+    return PendingPrediction(resolved, request_id, read, entity, started, time.perf_counter())
+
+
+def answer_of(pending: PendingPrediction, answers: Answers, identifiers: Identifiers) -> Answered:
+    """Return what a request is answered, now that the model has.
+
+    Raises:
+        ProblemError: no row has an answer.
+    """
+    served, read = pending.resolved.served, pending.read
+    meters = served.meters
     answered_at = time.perf_counter()
     rows = answers_by_row(served, read, answers, identifiers)
-    meters.seconds.observe(time.perf_counter() - started)
+    meters.seconds.observe(time.perf_counter() - pending.started)
     failed = len(answers.failures)
     meters.outcomes["ok"] += len(read.values) - failed
     if not read.faults and not failed:
@@ -110,23 +158,18 @@ async def predict(
         if failed == len(read.values):
             raise _failed(rows, read)
         outcome = "partial"
-    answer = PredictionAnswer(served.model, served.version, resolved.alias, request_id, rows)
+    alias, request_id = pending.resolved.alias, pending.request_id
+    answer = PredictionAnswer(served.model, served.version, alias, request_id, rows)
     encoded = _encode(answer)
-    meters.observe_stages(started, read_at, answered_at, answers.seconds)
-    return Answered(encoded, outcome, read.count, rows, read, entity)
+    meters.observe_stages(pending.started, pending.read_at, answered_at, answers.seconds)
+    return Answered(encoded, outcome, read.count, rows, read, pending.entity)
 
 
-async def _read(served: ServedVersion, body: bytes) -> tuple[ReadRows, str | None]:
-    reader = served.loaded.reader
-    try:
-        if len(body) > LARGEST_BODY_READ_IN_LOOP:
-            return await asyncio.to_thread(reader.read_body, body)
-        return reader.read_body(body)
-    except BodyError as error:
-        served.meters.outcomes["invalid_input"] += 1
-        slug = _SLUG_OF_CODE.get(error.code, "invalid-request")
-        fault = RequestFault(error.pointer, error.code, error.message)
-        raise ProblemError(slug, error.message, faults=(fault,)) from None
+def _unreadable(served: ServedVersion, error: BodyError) -> ProblemError:
+    served.meters.outcomes["invalid_input"] += 1
+    slug = _SLUG_OF_CODE.get(error.code, "invalid-request")
+    fault = RequestFault(error.pointer, error.code, error.message)
+    return ProblemError(slug, error.message, faults=(fault,))
 
 
 async def answers_of(served: ServedVersion, read: ReadRows) -> Answers:
@@ -135,19 +178,28 @@ async def answers_of(served: ServedVersion, read: ReadRows) -> Answers:
     Raises:
         ProblemError: too many rows wait, or the answer takes too long.
     """
-    outcomes = served.meters.outcomes
     try:
         return await served.batcher.submit(read.values)
     except QueueFullError:
-        outcomes["shed"] += read.count
-        raise ProblemError(
-            "queue-full",
-            f"Too many rows wait for {served.model}. Wait a second, then send again.",
-            headers=((b"retry-after", b"1"),),
-        ) from None
+        raise too_many_wait(served, read) from None
     except DeadlineError:
-        outcomes["timeout"] += read.count
-        raise ProblemError("deadline-exceeded") from None
+        raise too_late(served, read) from None
+
+
+def too_many_wait(served: ServedVersion, read: ReadRows) -> ProblemError:
+    """Return why rows are not taken, and count them."""
+    served.meters.outcomes["shed"] += read.count
+    return ProblemError(
+        "queue-full",
+        f"Too many rows wait for {served.model}. Wait a second, then send again.",
+        headers=((b"retry-after", b"1"),),
+    )
+
+
+def too_late(served: ServedVersion, read: ReadRows) -> ProblemError:
+    """Return why rows that were taken have no answer, and count them."""
+    served.meters.outcomes["timeout"] += read.count
+    return ProblemError("deadline-exceeded")
 
 
 def answers_by_row(

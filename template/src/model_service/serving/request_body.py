@@ -10,7 +10,6 @@ from collections.abc import Iterable
 import msgspec
 from starlette.types import Message, Receive
 
-from model_service.serving.http_protocol import WholeRequest
 from model_service.serving.problems import ProblemError
 
 _JSON = re.compile(rb"application/(?:[\w.-]+\+)?json\Z")
@@ -27,14 +26,12 @@ class ClientGoneError(Exception):
 
 
 class Head(msgspec.Struct, gc=False):
-    """The headers that matter here, None where one is absent; and the request with its body, where
-    that is here already, so that nothing need watch how long it takes."""
+    """The headers that matter here, None where one is absent."""
 
     content_type: bytes | None = None
     encoding: bytes | None = None
     length: bytes | None = None
     request_id: str | None = None
-    whole: WholeRequest | None = None
 
 
 def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
@@ -53,30 +50,43 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
     return head
 
 
-async def read_body(receive: Receive, head: Head, limit: int, seconds: float) -> bytes:
-    """Return the body, decompressed. `limit` in bytes holds before and after decompression.
+async def read_body(
+    receive: Receive, head: Head, limit: int, seconds: float, here: bytes | None = None
+) -> bytes:
+    """Return the body, decompressed. `limit` in bytes holds before and after decompression. `here`
+    is the body where it came with the head: nothing need watch how long it takes.
 
     Raises:
         ProblemError: it is too large, too slow, or of a type or an encoding that is not taken.
         ClientGoneError: the caller went away.
     """
-    if head.content_type is not None and head.content_type != b"application/json":
-        _check_type(head.content_type)
-    if head.length is not None and len(head.length) > 5 and int(head.length) > limit:
+    if here is None:
+        _check_head(head, limit)
+        here = await _whole(receive, limit, seconds)
+    return whole_body(head, here, limit)
+
+
+def whole_body(head: Head, body: bytes, limit: int) -> bytes:
+    """Return a body that is here, decompressed. `limit` in bytes holds before and after that.
+
+    Raises:
+        ProblemError: it is too large, or of a type or an encoding that is not taken.
+    """
+    _check_head(head, limit)
+    if len(body) > limit:
         raise _too_large(limit)
-    if head.whole is not None:
-        body = head.whole.body
-        if body is None:
-            raise ClientGoneError
-        if len(body) > limit:
-            raise _too_large(limit)
-    else:
-        body = await _whole(receive, limit, seconds)
     if head.encoding is not None:
         body = _decompressed(body, head.encoding, limit)
     if not body:
         raise ProblemError("invalid-json", 'The body is empty. Send {"rows": [{feature: value}]}.')
     return body
+
+
+def _check_head(head: Head, limit: int) -> None:
+    if head.content_type is not None and head.content_type != b"application/json":
+        _check_type(head.content_type)
+    if head.length is not None and len(head.length) > 5 and int(head.length) > limit:
+        raise _too_large(limit)
 
 
 async def _whole(receive: Receive, limit: int, seconds: float) -> bytes:

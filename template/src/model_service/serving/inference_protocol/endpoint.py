@@ -15,7 +15,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from model_service.serving.answered_request import AnsweredRequest
-from model_service.serving.http_protocol import WHOLE_REQUEST
+from model_service.serving.http_protocol import WHOLE_BODY
 from model_service.serving.inference_protocol.inference import (
     Inferred,
     described_inputs,
@@ -61,6 +61,7 @@ class _Asked(msgspec.Struct):
     head: Head
     json_length: bytes | None
     receive: Receive
+    body: bytes | None
     resolved: Resolved | None = None
     rows: int | None = None
 
@@ -140,9 +141,9 @@ class InferenceProtocol:
         """Answer one request, or refuse it in the protocol's shape."""
         started = time.perf_counter()
         head = read_head(scope["headers"])
-        head.whole = scope.get("state", {}).get(WHOLE_REQUEST)
         request_id = head.request_id or self._identifiers.next()
-        asked = _Asked(None, None, request_id, head, _json_length(scope), receive)
+        here = scope.get("state", {}).get(WHOLE_BODY)
+        asked = _Asked(None, None, request_id, head, _json_length(scope), receive, here)
         route, outcome = "unmatched", "ok"
         try:
             found = _found(scope["method"], path, asked, refused)
@@ -198,9 +199,7 @@ class InferenceProtocol:
         if routing is not None and asked.version is None:
             resolved = routing.choose_for(None)
         asked.resolved = resolved
-        limits = self._settings.limits
-        head = msgspec.structs.replace(asked.head, content_type=None)  # clients send any, or none
-        body = await read_body(asked.receive, head, limits.body_bytes, limits.seconds_per_request)
+        body = await self._body(asked)
         inferred: Inferred = await infer(
             resolved, body, asked.json_length, asked.request_id, self._identifiers
         )
@@ -312,15 +311,18 @@ class InferenceProtocol:
             for state in model.versions.values():
                 yield model, state
 
+    async def _body(self, asked: _Asked) -> bytes:
+        limits = self._settings.limits
+        head = msgspec.structs.replace(asked.head, content_type=None)  # clients send any, or none
+        return await read_body(
+            asked.receive, head, limits.body_bytes, limits.seconds_per_request, asked.body
+        )
+
     async def _small_body(self, asked: _Asked) -> dict[str, Any]:
         """Return the body of a repository call, which most clients leave out."""
         if asked.head.length in (None, b"0"):
             return {}
-        limits = self._settings.limits
-        head = msgspec.structs.replace(asked.head, content_type=None)
-        content = await read_body(
-            asked.receive, head, limits.body_bytes, limits.seconds_per_request
-        )
+        content = await self._body(asked)
         try:
             return msgspec.json.decode(content, type=dict[str, Any])
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
