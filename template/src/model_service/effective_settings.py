@@ -52,12 +52,14 @@ def effective_settings(
 
 
 def masked(text: str) -> str:
-    """Return text, such as a URL, without the passwords in it.
+    """Return text, such as a URL, without the passwords in it, and without the tokens that stand
+    as a user's name where addresses of other kinds name a container or an account.
 
     A password may hold what should have been encoded: it ends at the last `@` of the word.
     """
     port = r"\d{1,5}(?![^/?#\s])"
     without = re.sub(rf"(://[^/:@\s]*):(?!{port})\S*@", rf"\1:{MASK}@", text)
+    without = re.sub(r"\b((?:https?|postgres(?:ql)?)://)[^/:@?#\s]+@", rf"\1{MASK}@", without)
     return re.sub(r"((?:password|secret|token|key)=)[^&\s]+", rf"\1{MASK}", without, flags=re.I)
 
 

@@ -92,6 +92,8 @@ def test_what_cannot_be_is_refused_and_changes_nothing(
         (["compare", NAME, "1", "2", "--file", "ragged.csv"], "cannot be read as a table"),
         (["predict", NAME, "--file", "."], "--file"),
         (["compare", NAME, "1", "2", "--file", "."], "--file"),
+        (["predict", NAME, "--row", '{"colour": "\udcff"}'], "is not UTF-8"),
+        (["replay", "\udcff"], "is not UTF-8"),
         (["report", ""], "is a directory"),
         (["report", "nowhere/report.html"], "Is the path right"),
         (["contract", "check", "a" * 300], "Is the path right"),

@@ -200,6 +200,29 @@ def test_a_caller_who_wants_one_answer_sees_its_end(
     assert b'"value":3.0' in received
 
 
+@pytest.mark.parametrize("offered", ["h2c", "websocket"])
+@pytest.mark.parametrize("packets", [1, 2])
+def test_an_offer_of_another_protocol_is_declined_and_the_request_answered(
+    running: ServerProcess, offered: str, packets: int
+) -> None:
+    upgrade = f"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {offered}\r\n"
+    sent = asked(1, more=upgrade) + asked(10, more=upgrade)
+    hidden = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = f"{upgrade}Connection: close\r\nContent-Length: {len(hidden)}\r\n\r\n".encode()
+    sent += b"POST /v1/models/sums/predict HTTP/1.1\r\nHost: x\r\n" + last
+    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+        if packets == 2:
+            connection.sendall(sent)
+            time.sleep(0.1)  # so that a body is read apart from its head
+            sent = b""
+        connection.sendall(sent + hidden)
+        received = all_received(connection)
+    assert [float(v) for v in re.findall(rb'"value":([0-9.]+)', received)] == [3.0, 12.0]
+    statuses = re.findall(rb"HTTP/1.1 ([0-9]+)", received)
+    assert statuses == [b"200", b"200", b"400"], "a body was read as a request"
+    assert not [line for line in running.log if "WebSocket" in line["body"]]
+
+
 def test_what_is_loaded_is_set_aside_until_it_is_gone() -> None:
     class Loaded:
         itself: Loaded

@@ -79,6 +79,10 @@ def main() -> None:
         app()
     except OSError as error:
         stop(f"{error}. Is the path right, may you read and write there, and is there room?")
+    except UnicodeEncodeError as error:
+        if error.reason != "surrogates not allowed":
+            raise
+        stop(f"{error.object[:100]!a} is not UTF-8. Type it again, or set the terminal to UTF-8.")
     except Exception as error:
         if not type(error).__module__.startswith("model_service."):
             raise

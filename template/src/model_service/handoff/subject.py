@@ -108,6 +108,14 @@ class Subject:
             found[name] = entry.champion
         return found
 
+    def require_champions(self) -> None:
+        """Return if every model has a champion; without one there is nothing to ask.
+
+        Raises:
+            SkippedError: a model has none yet.
+        """
+        _ = self.champion_names
+
     @cached_property
     def served(self) -> dict[str, Contract]:
         """The contract that callers of each model meet: that of its champion."""
@@ -136,7 +144,7 @@ class Subject:
 
     def new_scratch(self, name: str) -> Repository:
         """Lay out one more folder to run a service in."""
-        self.champion_names  # noqa: B018 - without one there is nothing to serve
+        self.require_champions()
         folder = self.folder(name)
         try:
             return make_scratch(self.repository, self.registry, self.traffic, folder)

@@ -125,9 +125,13 @@ class ProblemProtocol(HttpToolsProtocol):
         """Answer a request whose head is whole.
 
         Raises:
-            ValueError: the head is too large, though it came at once.
+            ValueError: the head is too large, though it came at once, or wants a tunnel.
         """
         self._in_head = False
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError
+            return
         came = self._head_bytes + self._piece_bytes  # of the body, too
         if came > LARGEST_HEAD and sum(len(n) + len(v) for n, v in self.headers) > LARGEST_HEAD:
             raise ValueError
@@ -159,6 +163,8 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Take the end of a request's body."""
+        if self.parser.should_upgrade():
+            return
         self._is_reading = False
         if self._held is not None:
             request = WholeRequest(self, self.url, self.headers, self._held)
@@ -219,9 +225,8 @@ class ProblemProtocol(HttpToolsProtocol):
         """Take bytes in; what the parser's callbacks cannot read is a malformed request too."""
         self._piece_bytes = len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # it is answered as the ordinary request that it is, too
+            while data:
+                data = self._parsed(data)
         except Exception:  # noqa: BLE001 - bytes of a stranger
             self._held = None
             if not self.transport.is_closing():
@@ -239,6 +244,21 @@ class ProblemProtocol(HttpToolsProtocol):
                 self.send_400_response(f"The head is larger than {LARGEST_HEAD} bytes.")
         if self._unfinished is None and not self.transport.is_closing():
             self._unfinished = self.loop.call_later(self._seconds, self._is_late)
+
+    def _parsed(self, data: bytes) -> bytes:
+        """Parse bytes; return what is to be parsed again.
+
+        The parser does not read the body of a request that offers another protocol (as Java's
+        client does each time) and takes it for the next request. So the offer is left out.
+        """
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            lines = [b"%b: %b\r\n" % one for one in self.headers if one[0] != b"upgrade"]
+            asked = self.parser.get_method(), self.url, self.parser.get_http_version().encode()
+            self.parser = httptools.HttpRequestParser(self)  # the old one may be at its end
+            return b"%b %b HTTP/%b\r\n%b\r\n" % (*asked, b"".join(lines)) + data[offer.args[0] :]
+        return b""
 
     def pause_writing(self) -> None:
         """Wait for a caller who does not take its answer, but not for ever."""

@@ -24,7 +24,7 @@ DRAIN_SECONDS = 0.2
 @proves("REL-1")
 def golden_predictions_are_answered_as_they_were(subject: Subject) -> str:
     """Replay the golden predictions of every version that traffic.yaml names."""
-    subject.champions  # noqa: B018 - without one there is nothing to replay
+    subject.require_champions()
     versions = 0
     for model, entry in subject.traffic.models.items():
         for version in entry.served:
