@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from model_service.registry.traffic import canary
+from model_service.registry.traffic import canary, shadow
 from tests.platform.serving.server_process import ServerProcess, stub_server
 from tests.platform.serving.test_answers import samples
 
@@ -348,6 +349,38 @@ def test_challengers_get_their_share_of_tensors_too(
         assert started.client.post(INFER, json=body_of()).json()["model_version"] == "3"
         champion = started.client.post("/v2/models/sums/versions/champion/infer", json=body_of())
         assert champion.json()["model_version"] == "2"
+
+        canary(folder / "traffic.yaml", "sums", "3", 50, by="anna")
+        while started.client.get("/v1/models/sums").json()["challengers"] != {"3": 50}:
+            pass
+        native = {"rows": [{"a": 1, "b": 2, "how": "well"}]}
+        seen = set()
+        for number in range(40):
+            entity = f"customer {number}"
+            body = body_of(parameters={"entity": entity})
+            version = started.client.post(INFER, json=body).json()["model_version"]
+            same = started.client.post("/v1/models/sums/predict", json={**native, "entity": entity})
+            assert version == same.json()["version"]
+            seen.add(version)
+        assert seen == {"2", "3"}
+        assert "entity" in error(
+            started.client.post(INFER, json=body_of(parameters={"entity": 7})), 400
+        )
+
+
+def test_shadows_are_asked_what_was_asked_in_tensors(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("shadow")
+    differs = 'model_service_shadow_rows_total{model="sums",outcome="differs",version="3"}'
+    with stub_server(folder) as started:
+        shadow(folder / "traffic.yaml", "sums", "3", by="anna")
+        while started.client.get("/v1/models/sums").json()["shadows"] != ["3"]:
+            pass
+        assert started.client.post(INFER, json=body_of()).json()["model_version"] == "2"
+        deadline = time.monotonic() + 60
+        while samples(started).get(differs) != 2:
+            assert time.monotonic() < deadline
 
 
 JSON = st.recursive(

@@ -105,6 +105,7 @@ def test_a_row_of_the_inference_protocol_is_logged_and_its_id_can_be_asked_for(
     body = {
         "inputs": [*numbers, tensor("how", "BYTES", "well", "well")],
         "outputs": [{"name": name} for name in names],
+        "parameters": {"entity": "plum"},
     }
     answer = server.client.post("/v2/models/sums/infer", json=body).json()
 
@@ -115,6 +116,8 @@ def test_a_row_of_the_inference_protocol_is_logged_and_its_id_can_be_asked_for(
     assert second.received == {"a": 500, "b": 3, "how": "well"}
     assert second.warnings == (("a", "out_of_range", "clip"),)
     assert first.alias == "champion"
+    assert first.entity == second.entity != "plum"
+    assert first.entity
     assert first.request_id == answer["id"]
 
 

@@ -22,6 +22,7 @@ from model_service.serving.inference_protocol.inference import (
     described_outputs,
     infer,
 )
+from model_service.serving.inference_protocol.messages import entity_of
 from model_service.serving.loaded_models import (
     ModelState,
     Resolved,
@@ -40,6 +41,8 @@ from model_service.serving.request_body import (
     read_body,
     read_head,
 )
+from model_service.serving.row_answers import RowAnswer
+from model_service.serving.shadow import Asked, Shadow
 from model_service.serving.version_loader import VersionLoader
 from model_service.settings import Settings
 
@@ -63,7 +66,8 @@ class _Asked(msgspec.Struct):
     receive: Receive
     body: bytes | None
     resolved: Resolved | None = None
-    rows: int | None = None
+    answered: AnsweredRequest | None = None
+    shadows: Sequence[Shadow] = ()
 
 
 class _Answer(msgspec.Struct):
@@ -168,6 +172,8 @@ class InferenceProtocol:
         await send(start)
         await send({"type": "http.response.body", "body": answer.body})
         self._observe(scope["method"], route, answer.status, outcome, asked, started)
+        if asked.answered is not None and asked.shadows:
+            _offer(asked.shadows, asked.answered)
 
     def _observe(
         self, method: str, route: str, status: int, outcome: str, asked: _Asked, started: float
@@ -189,21 +195,22 @@ class InferenceProtocol:
                 version=served.version if served else None,
                 alias=asked.resolved.alias if asked.resolved else None,
                 outcome=outcome,
-                rows=asked.rows,
+                rows=asked.answered.read.count if asked.answered else None,
             )
         )
 
     async def _infer(self, asked: _Asked) -> _Answer:
-        resolved = self._resolved(asked)
-        routing = self._loader.current.routings.get(asked.model or "")
-        if routing is not None and asked.version is None:
-            resolved = routing.choose_for(None)
-        asked.resolved = resolved
+        models = self._loader.current
+        asked.resolved = models.resolve(asked.model or "", asked.version)
         body = await self._body(asked)
+        routing = models.routings.get(asked.model or "") if asked.version is None else None
+        if routing is not None:
+            asked.resolved = routing.choose_for(entity_of(body, asked.json_length))
+            asked.shadows = routing.shadows
         inferred: Inferred = await infer(
-            resolved, body, asked.json_length, asked.request_id, self._identifiers
+            asked.resolved, body, asked.json_length, asked.request_id, self._identifiers
         )
-        asked.rows = inferred.answered.read.count
+        asked.answered = inferred.answered
         self._recorder.append(inferred.answered)
         if inferred.json_length is None:
             return _Answer(inferred.body)
@@ -355,6 +362,14 @@ def _found(method: str, path: str, asked: _Asked, refused: ProblemError | None) 
             headers=((b"allow", listed.encode()),),
         )
     raise ProblemError("not-found", "The Open Inference Protocol has no such address.")
+
+
+def _offer(shadows: Sequence[Shadow], answered: AnsweredRequest) -> None:
+    """Let shadows be asked what was answered, as a request of `/v1`."""
+    body = msgspec.json.encode({"rows": answered.sent, "entity": answered.entity})
+    answers = [row if isinstance(row, RowAnswer) else None for row in answered.rows]
+    for shadow in shadows:
+        shadow.offer(Asked(answered.request_id, body, answers))
 
 
 def _json_length(scope: Scope) -> bytes | None:

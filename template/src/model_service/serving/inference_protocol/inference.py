@@ -14,6 +14,7 @@ from model_service.contract.rows import ReadRows
 from model_service.serving.answered_request import AnsweredRequest
 from model_service.serving.batcher import Answers
 from model_service.serving.inference_protocol.messages import (
+    ENTITY,
     Description,
     InferAnswer,
     InferRequest,
@@ -94,7 +95,7 @@ async def infer(
     rows = answers_by_row(served, read, answers, identifiers)
     content, content_length = _encoded(resolved, request, read, answers, rows, request_id)
     served.meters.observe_stages(started, read_at, answered_at, answers.seconds)
-    seconds = time.perf_counter() - started
+    entity, seconds = (request.parameters or {}).get(ENTITY), time.perf_counter() - started
     return Inferred(
         content,
         content_length,
@@ -102,7 +103,7 @@ async def infer(
             served.loaded,
             resolved.alias,
             request_id,
-            None,
+            entity if isinstance(entity, str) else None,
             sent,
             read,
             rows,

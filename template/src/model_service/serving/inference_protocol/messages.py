@@ -67,7 +67,23 @@ class Description(msgspec.Struct):
     shape: list[int]
 
 
+class _Envelope(msgspec.Struct):
+    parameters: dict[str, Any] = {}
+
+
+ENTITY = "entity"
+"""The parameter of a request that says whom it is about, as `entity` does at `/v1`."""
 _request = msgspec.json.Decoder(InferRequest)
+_envelope = msgspec.json.Decoder(_Envelope)
+
+
+def entity_of(body: bytes, json_length: bytes | None) -> str | None:
+    """Return whom a request is about; None also where it cannot be read, and is to be refused."""
+    try:
+        entity = _envelope.decode(body[: _length(json_length, body)]).parameters.get(ENTITY)
+    except (ProblemError, msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+    return entity if isinstance(entity, str) else None
 
 
 def read_request(body: bytes, json_length: bytes | None) -> tuple[InferRequest, list[bytes | None]]:
@@ -83,6 +99,8 @@ def read_request(body: bytes, json_length: bytes | None) -> tuple[InferRequest, 
         request = _request.decode(body[:length])
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ProblemError("invalid-request", f"This is no inference request: {error}.") from None
+    if not isinstance((request.parameters or {}).get(ENTITY, ""), str):
+        raise ProblemError("invalid-request", f"The parameter {ENTITY!r} must be a text.")
     if not request.inputs:
         raise ProblemError("invalid-request", 'Send at least one tensor in "inputs".')
     for tensor in request.inputs:
