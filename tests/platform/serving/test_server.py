@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,19 @@ def test_a_caller_who_wants_one_answer_sees_its_end(
     assert received.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"connection: close\r\n" in received
     assert b'"value":3.0' in received
+
+
+def test_a_flood_of_requests_in_few_packets_is_no_head_that_is_too_large(
+    running: ServerProcess,
+) -> None:
+    flood = asked(1, more="Connection: Upgrade\r\nUpgrade: h2c\r\n") * 3000
+    with (
+        socket.create_connection(("127.0.0.1", running.port), timeout=60) as connection,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        received = pool.submit(all_received, connection)
+        connection.sendall(flood + asked(2, more="Connection: close\r\n"))
+    assert received.result().count(b"HTTP/1.1 200 OK\r\n") == 3001
 
 
 @pytest.mark.parametrize("offered", ["h2c", "websocket"])

@@ -91,7 +91,7 @@ def test_a_head_of_one_byte_after_the_other_is_a_408(server: ServerProcess) -> N
     with connect(server) as connection:
         started = time.monotonic()
         answer = drip(connection, HEAD % SUMS.encode() + b"X" * 1000, 0.1)
-        assert SECONDS <= time.monotonic() - started < PATIENCE
+        assert 0.9 * SECONDS <= time.monotonic() - started < PATIENCE  # its clock is a coarse one
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408"), head
     assert json.loads(body)["type"] == "/docs#problem-request-timeout"

@@ -166,6 +166,7 @@ class ProblemProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._is_reading = False
+        self._piece_bytes = 0
         if self._held is not None:
             request = WholeRequest(self, self.url, self.headers, self._held)
             before, self.cycle = self.cycle, request
@@ -239,7 +240,7 @@ class ProblemProtocol(HttpToolsProtocol):
             self._end_if_idle()
             return
         if self._in_head:
-            self._head_bytes += len(data)
+            self._head_bytes += self._piece_bytes  # 0 where another request ended in the piece
             if self._head_bytes > LARGEST_HEAD and not self.transport.is_closing():
                 self.send_400_response(f"The head is larger than {LARGEST_HEAD} bytes.")
         if self._unfinished is None and not self.transport.is_closing():
@@ -257,6 +258,7 @@ class ProblemProtocol(HttpToolsProtocol):
             lines = [b"%b: %b\r\n" % one for one in self.headers if one[0] != b"upgrade"]
             asked = self.parser.get_method(), self.url, self.parser.get_http_version().encode()
             self.parser = httptools.HttpRequestParser(self)  # the old one may be at its end
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
             return b"%b %b HTTP/%b\r\n%b\r\n" % (*asked, b"".join(lines)) + data[offer.args[0] :]
         return b""
 
