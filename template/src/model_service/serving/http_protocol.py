@@ -115,8 +115,10 @@ class ProblemProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
-        """Begin with a request."""
-        super().on_message_begin()
+        """Begin with a request; what ASGI is told of it is put together where that is asked."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._is_reading = self._in_head = True
         self._held = None
         self._head_bytes = 0
@@ -138,7 +140,7 @@ class ProblemProtocol(HttpToolsProtocol):
         if self._takes_whole is not None and self._may_come_whole():
             self._held = b""
         else:
-            super().on_headers_complete()
+            self._go_asgis_way()
 
     def _may_come_whole(self) -> bool:
         """Return whether a request needs nothing that only ASGI's way has."""
@@ -174,14 +176,22 @@ class ProblemProtocol(HttpToolsProtocol):
                 self._held = None
                 return
             self.cycle = before
-            self._go_asgis_way()
+            self._give_to_asgi()
         self.scope["state"][WHOLE_BODY] = bytes(self.cycle.body)
         super().on_message_complete()
 
-    def _go_asgis_way(self) -> None:
+    def _give_to_asgi(self) -> None:
+        """Give a request to ASGI that was held back."""
         held, self._held = self._held, None
-        super().on_headers_complete()
+        self._go_asgis_way()
         super().on_body(held)  # type: ignore[arg-type]
+
+    def _go_asgis_way(self) -> None:
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers
+        super().on_headers_complete()
 
     def send_whole(self, request: WholeRequest, answer: bytes) -> None:
         """Send the answer of a request that came whole, and go on with what came after it."""
@@ -234,7 +244,7 @@ class ProblemProtocol(HttpToolsProtocol):
                 self.logger.warning(_UNREADABLE)
                 self.send_400_response(_UNREADABLE)
         if self._held is not None:
-            self._go_asgis_way()
+            self._give_to_asgi()
         if not self._is_reading:
             self._wait_no_more()
             self._end_if_idle()

@@ -59,14 +59,16 @@ _log = logging.getLogger(__name__)
 
 
 class Target:
-    """What a path asks for; `version` is a number, an alias, or None for the champion."""
+    """What a path asks for; `version` is a number, an alias, or None for the champion. Names that
+    are not `is_named_well` are not looked up."""
 
-    __slots__ = ("model", "route", "version")
+    __slots__ = ("is_named_well", "model", "route", "version")
 
     def __init__(self, model: str, version: str | None) -> None:
         self.model = model
         self.version = version
         self.route = CHAMPION_ROUTE if version is None else VERSION_ROUTE
+        self.is_named_well = all(map(_NAME.match, (model, version or "champion")))
 
 
 def target_of(path: str) -> Target | None:
@@ -322,9 +324,9 @@ def _unexpected(call: _Call) -> ProblemError:
 
 
 def _resolved(models: LoadedModels, target: Target) -> Resolved:
-    if not _NAME.match(target.model):
-        raise ProblemError("model-not-found", "A model's name has letters, digits and _ only.")
-    if target.version is not None and not _NAME.match(target.version):
+    if not target.is_named_well:
+        if not _NAME.match(target.model):
+            raise ProblemError("model-not-found", "A model's name has letters, digits and _ only.")
         raise ProblemError("version-not-found", "A version is a number such as 1, or an alias.")
     return models.resolve(target.model, target.version)
 
