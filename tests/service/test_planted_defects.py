@@ -178,8 +178,8 @@ DEFECTS = [
     Defect(
         "serving answers something else than the version does",
         SERVED,
-        "zip(ids, values, probabilities, strict=True)",
-        "zip(ids, values, probabilities[:1] * len(ids), strict=True)",
+        "starmap(served.shares, probabilities)",
+        "starmap(served.shares, probabilities[:1] * len(ids))",
         "test_the_service_answers_the_golden_rows_as_they_were",
     ),
     Defect(

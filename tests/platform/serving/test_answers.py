@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from model_service.contract.openapi_problems import PROBLEM_EXAMPLES
 from model_service.serving.problems import PROBLEMS
+from model_service.serving.row_answers import in_order, shares_of
 from tests.platform.serving.server_process import ServerProcess, stub_server
 
 GOOD = {"a": 1.5, "b": 2, "how": "well"}
@@ -199,3 +201,16 @@ def test_the_openapi_document_and_the_service_tell_the_same_of_errors() -> None:
             example.title,
         )
     assert {kind.status for kind in PROBLEMS.values()} == set(PROBLEM_EXAMPLES)
+
+
+@pytest.mark.parametrize("classes", [("no", "yes"), ('a "b"', "c\\d", "e\n"), ("é", " ", "class")])
+def test_probabilities_are_an_object_by_class_whatever_the_classes_are_called(
+    classes: tuple[str, ...],
+) -> None:
+    given = [0.25 * place for place in range(len(classes))]
+    shares = shares_of(classes)(*given)
+    assert msgspec.json.decode(msgspec.json.encode(shares)) == dict(
+        zip(classes, given, strict=True)
+    )
+    assert list(in_order(shares)) == given
+    assert len(in_order(shares_of(classes)())) in (0, len(classes))  # of a row that failed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import threading
@@ -147,11 +148,14 @@ def test_an_app_that_is_wrapped_is_asked_as_asgi_has_it() -> None:
 
     async def able(scope: Any, receive: Any, send: Any) -> None: ...
 
-    able.takes_whole = lambda _: True  # type: ignore[attr-defined]
-    state: Any = SimpleNamespace(connections=set(), tasks=set(), default_headers=[])
-    for app, takes in ((able, True), (wrapped, False)):
+    async def hands_over_whole(app: Any) -> bool:
         config = _config(Settings(name="x"), app)
         config.load()
         make: Any = config.http_protocol_class
+        state = SimpleNamespace(connections=set(), tasks=set(), default_headers=[])
         protocol = make(config=config, server_state=state, app_state={})
-        assert (protocol._takes_whole is not None) is takes
+        return protocol._takes_whole is not None
+
+    able.takes_whole = lambda _: True  # type: ignore[attr-defined]
+    assert asyncio.run(hands_over_whole(able))
+    assert not asyncio.run(hands_over_whole(wrapped))

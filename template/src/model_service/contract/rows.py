@@ -90,7 +90,7 @@ class RowReader:
                 pass
             else:
                 self._check_count(len(decoded.rows))
-                values = [msgspec.structs.astuple(row) for row in decoded.rows]
+                values = list(map(msgspec.structs.astuple, decoded.rows))
                 return ReadRows(len(values), range(len(values)), values, {}, {}), decoded.entity
         return self._read_leniently(body)
 

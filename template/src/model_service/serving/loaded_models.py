@@ -16,6 +16,7 @@ from model_service.serving.batcher import Batcher
 from model_service.serving.metrics import VersionMeters, VersionStatus
 from model_service.serving.problems import ProblemError
 from model_service.serving.routing import Routing
+from model_service.serving.row_answers import shares_of
 from model_service.serving.shadow import Shadow
 
 VersionPhase = Literal["loading", "ready", "failed", "not_served"]
@@ -30,7 +31,7 @@ DRILL_ALIAS = "drill"
 class ServedVersion:
     """A version that answers: what was loaded, its batcher, its meters, and it as a shadow."""
 
-    __slots__ = ("_drill", "batcher", "classes", "loaded", "meters", "model", "shadow", "version")
+    __slots__ = ("_drill", "batcher", "loaded", "meters", "model", "shadow", "shares", "version")
 
     def __init__(
         self, loaded: LoadedVersion, batcher: Batcher, meters: VersionMeters, shadow: Shadow
@@ -41,7 +42,7 @@ class ServedVersion:
         self.batcher = batcher
         self.meters = meters
         self.shadow = shadow
-        self.classes = loaded.contract.output.classes
+        self.shares = shares_of(loaded.contract.output.classes)
         self._drill: ServedVersion | None = None
 
     def as_drill(self) -> ServedVersion:

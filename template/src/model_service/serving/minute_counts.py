@@ -19,14 +19,14 @@ from model_service.registry.loaded_version import LoadedVersion
 from model_service.registry.manifest import DRILL
 from model_service.registry.profile import ProfileMismatchError, read_profile
 from model_service.serving.answered_request import AnsweredRequest
-from model_service.serving.row_answers import RowAnswer, RowRefused
+from model_service.serving.row_answers import RowAnswer, RowRefused, in_order
 
 SECONDS = 60
 
 
 class _Answers(msgspec.Struct):
     values: list[Any]
-    probabilities: list[list[float]] | None
+    probabilities: list[Sequence[float]] | None
 
 
 class MinuteCounts:
@@ -126,4 +126,4 @@ def _take(answer: RowAnswer | RowRefused | None, into: _Answers) -> None:
     into.values.append(answer.value)
     shares = answer.probabilities
     if shares is not msgspec.UNSET and into.probabilities is not None:
-        into.probabilities.append(list(shares.values()))
+        into.probabilities.append(in_order(shares))

@@ -211,11 +211,8 @@ def answers_by_row(
     if probabilities is None:
         answered = list(map(RowAnswer, ids, values))
     else:
-        classes = served.classes
-        answered = [
-            RowAnswer(prediction_id, value, dict(zip(classes, shares, strict=False)))
-            for prediction_id, value, shares in zip(ids, values, probabilities, strict=True)
-        ]
+        shares = itertools.starmap(served.shares, probabilities)
+        answered = list(map(RowAnswer, ids, values, shares))
     rows: list[Any] = answered
     if len(answered) != read.count:
         rows = [None] * read.count

@@ -278,7 +278,7 @@ def logged_rows(request: AnsweredRequest, stored: StoredFeatures) -> Iterator[Lo
             used=used,
             warnings=stored.warnings(answer.warnings) if answer.warnings else (),
             value=answer.value,
-            probabilities=None if shares is msgspec.UNSET else shares,
+            probabilities=None if shares is msgspec.UNSET else msgspec.to_builtins(shares),
             seconds=request.seconds,
             key=stored.key_of(values),
             shadow_of=request.shadow_of[position] if request.shadow_of else None,

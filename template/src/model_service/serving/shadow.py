@@ -20,7 +20,7 @@ from model_service.serving.answered_request import AnsweredRequest
 from model_service.serving.logs import Line, LogWriter, failure_line
 from model_service.serving.metrics import Tally
 from model_service.serving.prediction_recorder import PredictionRecorder
-from model_service.serving.row_answers import RowAnswer
+from model_service.serving.row_answers import RowAnswer, shares_of
 
 MOST_WAITING_REQUESTS = 1_000
 MOST_WAITING_BYTES = 32 * 1024 * 1024
@@ -46,6 +46,7 @@ class Shadow:
     ) -> None:
         self.rows = rows
         self._loaded = loaded
+        self._shares = shares_of(loaded.contract.output.classes)
         self._log = log
         self._recorder = recorder
         self._waiting: queue.SimpleQueue[Asked | None] = queue.SimpleQueue()
@@ -125,7 +126,6 @@ class Shadow:
         if not read.values:
             return {}
         predicted = self._loaded.predict(read.values)
-        classes = self._loaded.contract.output.classes
         answers = {}
         for index, row in enumerate(read.positions):
             if row not in expected:
@@ -134,7 +134,7 @@ class Shadow:
             answer = answers[row] = RowAnswer(new_id, predicted.values[index])
             if predicted.probabilities is not None:
                 shares = predicted.probabilities[index].tolist()
-                answer.probabilities = dict(zip(classes, shares, strict=True))
+                answer.probabilities = self._shares(*shares)
             answer.warnings = read.warnings.get(row, ())
         return answers
 
