@@ -1,10 +1,11 @@
-"""What watching costs a request of one row with 50 features, in microseconds of CPU.
+"""What logging and watching cost a request of one row, in microseconds of CPU.
 
     python benchmarks/monitoring/hot_path.py
 
 "On the way" is what the event loop does before the next request: it makes one object and appends it
-to the queue. "Behind" is what the thread does afterwards for each row: its features, its counts,
-and the batch in SQLite. Both are the code of the service; only the model is left out.
+to the queue. The thread behind it then writes the row into the prediction log, in SQLite, and
+counts its features and its answer. All of it is the code of the service; only the model is left
+out. Numbers have all their digits, which costs most.
 """
 
 from __future__ import annotations
@@ -34,41 +35,51 @@ from model_service.repository import Repository  # noqa: E402
 from model_service.serving.answered_request import AnsweredRequest  # noqa: E402
 from model_service.serving.logs import LogWriter  # noqa: E402
 from model_service.serving.prediction_recorder import PredictionRecorder  # noqa: E402
-from model_service.serving.row_answers import RowAnswer  # noqa: E402
+from model_service.serving.row_answers import RowAnswer, shares_of  # noqa: E402
 from model_service.settings import Settings  # noqa: E402
 
 REQUESTS = 20_000
 ROUNDS = 7
-NUMBERS = [Feature(name=f"x{index}", type="number") for index in range(40)]
-TOWNS = [
-    Feature(name=f"c{index}", type="category", categories=("a", "b", "c")) for index in range(10)
-]
-CONTRACT = Contract(
-    name="wide",
-    contract_version="1.0",
-    description="50 features.",
-    features=(*NUMBERS, *TOWNS),
-    output=Output(name="kind", type="class", meaning="kind", classes=("no", "yes")),
-)
+FEATURES = {10: (7, 3), 50: (40, 10)}
+"""How many are numbers and categories."""
 
 
-def bodies(count: int) -> list[bytes]:
+def contract_of(numbers: int, categories: int) -> Contract:
+    """Return a contract of so many features."""
+    towns = [
+        Feature(name=f"c{index}", type="category", categories=("a", "b", "c"))
+        for index in range(categories)
+    ]
+    return Contract(
+        name="wide",
+        contract_version="1.0",
+        description="Many features.",
+        features=(*(Feature(name=f"x{index}", type="number") for index in range(numbers)), *towns),
+        output=Output(name="kind", type="class", meaning="kind", classes=("no", "yes")),
+    )
+
+
+def bodies(contract: Contract, count: int) -> list[bytes]:
     """Return requests of one row each."""
     chance = np.random.default_rng(1)
-    numbers = chance.normal(size=(count, len(NUMBERS))).tolist()
-    towns = chance.choice(["a", "b", "c"], size=(count, len(TOWNS))).tolist()
-    names = CONTRACT.feature_names
+    columns = [
+        chance.normal(size=count).tolist()
+        if feature.type == "number"
+        else chance.choice(["a", "b", "c"], size=count).tolist()
+        for feature in contract.features
+    ]
     return [
-        msgspec.json.encode({"rows": [dict(zip(names, (*a, *b), strict=True))]})
-        for a, b in zip(numbers, towns, strict=True)
+        msgspec.json.encode({"rows": [dict(zip(contract.feature_names, row, strict=True))]})
+        for row in zip(*columns, strict=True)
     ]
 
 
-def version(root: Path, reader: RowReader) -> LoadedVersion:
+def version(root: Path, contract: Contract) -> LoadedVersion:
     """Return what stands for a loaded version, with a profile to count by."""
-    rows = [msgspec.json.decode(body)["rows"][0] for body in bodies(2000)]
+    reader = RowReader(contract)
+    rows = [msgspec.json.decode(body)["rows"][0] for body in bodies(contract, 2000)]
     shares = np.tile([0.75, 0.25], (2000, 1))
-    profile = profile_of(CONTRACT, reader.read_rows(rows), Answers(["no"] * 2000, shares))
+    profile = profile_of(contract, reader.read_rows(rows), Answers(["no"] * 2000, shares))
     folder = root / "registry" / "wide" / "1"
     folder.mkdir(parents=True)
     write_profile(folder, profile)
@@ -80,23 +91,50 @@ class Standing:
 
     def __init__(self, reader: RowReader) -> None:
         self.model, self.version = "wide", "1"
-        self.contract, self.reader = CONTRACT, reader
+        self.contract, self.reader = reader.contract, reader
 
 
 def requests(loaded: LoadedVersion) -> Iterator[tuple[Any, ...]]:
     """Yield what the event loop has in its hands once a request is answered."""
-    for number, body in enumerate(bodies(REQUESTS)):
+    shares = shares_of(loaded.contract.output.classes)
+    for number, body in enumerate(bodies(loaded.contract, REQUESTS)):
         read, entity = loaded.reader.read_body(body)
-        answer = RowAnswer(f"5f1c0a9be2d4-{number:x}", "no", {"no": 0.75, "yes": 0.25})
+        answer = RowAnswer(f"5f1c0a9be2d4-{number:x}", "no", shares(0.75, 0.25))
         yield loaded, f"5f1c0a9be2d4-{number:x}", entity, body, read, [answer]
 
 
-def measure(root: Path) -> tuple[float, float]:
-    """Return microseconds a request on the way, and behind."""
+class Stopwatch:
+    """The CPU time of a thread in some methods of an object."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def watch(self, owner: object, name: str) -> None:
+        """Measure a method from now on."""
+        method = getattr(owner, name)
+
+        def timed(*given: Any) -> Any:
+            begun = time.thread_time()
+            result = method(*given)
+            self.seconds += time.thread_time() - begun
+            return result
+
+        setattr(owner, name, timed)
+
+
+def measure(root: Path, contract: Contract) -> tuple[float, float, float]:
+    """Return microseconds a request: on the way, in the log, and for counting."""
     settings = Settings(name="bench")
     log = LogWriter(io.BytesIO(), "bench")
     recorder = PredictionRecorder(settings, Repository(root), log, Hooks({}, print))
-    loaded = version(root, RowReader(CONTRACT))
+    counting = Stopwatch()
+    for owner, method in (
+        (recorder._counts, "add"),
+        (recorder._counts, "unwritten"),
+        (recorder._store, "add_counts"),
+    ):
+        counting.watch(owner, method)
+    loaded = version(root, contract)
     answered = list(requests(loaded))
     begun = time.thread_time()
     for version_, request_id, entity, body, read, answers in answered:
@@ -112,18 +150,22 @@ def measure(root: Path) -> tuple[float, float]:
     recorder.stop(60)
     behind = time.process_time() - spent
     assert recorder.written == REQUESTS
-    return on_the_way / REQUESTS * 1e6, behind / REQUESTS * 1e6
+    figures = (on_the_way, behind - counting.seconds, counting.seconds)
+    way, logging, counted = (seconds / REQUESTS * 1e6 for seconds in figures)
+    return way, logging, counted
 
 
 def main() -> None:
     """Measure and print."""
-    figures = []
-    for _ in range(ROUNDS):
-        with tempfile.TemporaryDirectory() as folder:
-            figures.append(measure(Path(folder)))
-    way, behind = (statistics.median(column) for column in zip(*figures, strict=True))
-    print("| 50 features, one row | CPU µs a request |\n|---|---|")
-    print(f"| on the way (event loop) | {way:.2f} |\n| behind (thread) | {behind:.1f} |")
+    print("CPU µs of a request of one row:\n")
+    print("| features | on the way (event loop) | in the log | counted |\n|---|---|---|---|")
+    for features, kinds in FEATURES.items():
+        figures = []
+        for _ in range(ROUNDS):
+            with tempfile.TemporaryDirectory() as folder:
+                figures.append(measure(Path(folder), contract_of(*kinds)))
+        way, logging, counted = map(statistics.median, zip(*figures, strict=True))
+        print(f"| {features} | {way:.2f} | {logging:.1f} | {counted:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

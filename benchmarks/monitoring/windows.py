@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from model_service.contract.contract import Contract, Feature, Output
-from model_service.drift.binning import NO_VALUE, bins_of, codes_of, measure_of
-from model_service.drift.counts import Counts, counts_of
+from model_service.drift.binning import NO_VALUE, FeatureCounter, bins_of, codes_of, measure_of
+from model_service.drift.counts import Counts
 from model_service.registry.profile import (
     PROFILE_FORMAT,
     FeatureCounts,
@@ -91,7 +91,7 @@ def count_column(
     codes = codes_of(bins, cells)
     new = np.array([bool(known) and cell is not None and cell not in known for cell in cells])
     missing = int((codes == NO_VALUE).sum())
-    counts = counts_of(bins, np.where(new, NO_VALUE, codes))
+    counts = FeatureCounter(bins).count(cells, np.flatnonzero(new).tolist())
     counts.missing = missing
     counts.unseen += int((new & (codes != NO_VALUE)).sum())
     return counts

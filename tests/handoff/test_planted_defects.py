@@ -475,8 +475,8 @@ DEFECTS = [
         "OPS-3",
         "the log has other answers than were given",
         "serving/prediction_recorder.py",
-        "value=answer.value,",
-        "value=answer.value + 1 if isinstance(answer.value, float) else answer.value,",
+        "json_text(answer.value),",
+        "json_text(answer.value + 1 if isinstance(answer.value, float) else answer.value),",
     ),
     Defect(
         "OPS-4",

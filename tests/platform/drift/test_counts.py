@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from model_service.drift.binning import bins_of, codes_of
-from model_service.drift.counts import Counts, counts_of, merge
+from model_service.drift.binning import NO_VALUE, FeatureCounter, bins_of, codes_of, size_of
+from model_service.drift.counts import Counts, merge
 from model_service.registry.profile import (
     ProfileMismatchError,
     output_names,
@@ -85,12 +85,33 @@ def test_what_one_row_alone_has_is_what_new_rows_may_bring() -> None:
 
 def test_a_number_is_far_that_is_beyond_training_by_more_than_its_whole_range() -> None:
     bins = bins_of("number", [10.0, 12.0, 20.0])
-    counts = counts_of(bins, codes_of(bins, [15.0, 20.1, 30.0, 30.1, 0.0, -0.1]))
+    counts = FeatureCounter(bins).count([15.0, 20.1, 30.0, 30.1, 0.0, -0.1])
     assert (counts.unseen, counts.far) == (5, 2)
     whole = merge([Counts(6, 0, {"a": counts}), Counts(6, 0, {"a": counts})])
     assert whole.features["a"].far == 4
     constant = bins_of("number", [3.0] * 10)
-    assert counts_of(constant, codes_of(constant, [1e9])).far == 0, "nobody knows how it varies"
+    assert FeatureCounter(constant).count([1e9]).far == 0, "nobody knows how it varies"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_counted_together_is_what_each_value_is_coded_as(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    grid = chance.choice([0.1, 0.5, 1.0, 3.0])  # with ties, and values upon the ends of bins
+    seen = (chance.normal(size=300) // grid * grid).tolist()
+    fresh = [*(chance.normal(0, 4, 300) // grid * grid).tolist(), None, *seen[:9]]
+    names = [f"{number:.0f}" for number in seen]
+    for bins, cells in (
+        (bins_of("number", seen), fresh),
+        (bins_of("number", seen, sensitive=True), fresh),
+        (bins_of("text", names), [None, "", *(f"{number or 0:.0f}" for number in fresh)]),
+        (bins_of("length", names, sensitive=True), [None, *names, "a long one"]),
+    ):
+        without = chance.choice(len(cells), 20, replace=False).tolist()
+        codes = codes_of(bins, cells)
+        codes[without] = NO_VALUE
+        *expected, unseen, far = np.bincount(codes + 1, minlength=size_of(bins) + 3)[1:].tolist()
+        counted = FeatureCounter(bins).count(cells, without)
+        assert (counted.bins, counted.unseen, counted.far) == (expected, unseen + far, far)
 
 
 def test_a_moment_in_time_is_only_watched_for_being_there(world: World) -> None:

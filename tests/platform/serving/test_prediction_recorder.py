@@ -14,6 +14,7 @@ import pytest
 from model_service.drift.counts import Counts
 from model_service.drift.profiling import profile_of
 from model_service.hooks import Hooks
+from model_service.prediction_log.database import PredictionColumns
 from model_service.prediction_log.records import LoggedRow
 from model_service.prediction_log.store import PredictionStore, StoreError
 from model_service.registry.loaded_version import LoadedVersion
@@ -62,14 +63,14 @@ def wait_until_done(recorder: PredictionRecorder, count: int = COUNT) -> None:
 def test_a_row_that_the_database_refuses_for_what_it_holds_costs_no_other(
     recorder: PredictionRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append = PredictionStore.append
+    append = PredictionStore.append_columns
 
-    def picky(store: PredictionStore, rows: Sequence[LoggedRow]) -> None:
-        if any(row.prediction_id == "p-7" for row in rows):
+    def picky(store: PredictionStore, rows: Sequence[PredictionColumns]) -> None:
+        if any(columns[0] == "p-7" for columns in rows):
             raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
         append(store, rows)
 
-    monkeypatch.setattr(PredictionStore, "append", picky)
+    monkeypatch.setattr(PredictionStore, "append_columns", picky)
     wait_until_done(recorder)
     recorder.stop(60)
     assert (recorder.written, recorder.dropped, recorder.failures) == (COUNT - 1, 1, 0)

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from model_service.contract.contract import Contract
 from model_service.contract.rows import RowValues
-from model_service.drift.binning import NO_VALUE, Codes, codes_of, size_of
+from model_service.drift.binning import FeatureCounter
 from model_service.registry.profile import (
     FeatureCounts,
-    FeatureProfile,
     ReferenceProfile,
     output_names,
 )
@@ -48,6 +47,19 @@ class Counts(msgspec.Struct):
     features: dict[str, FeatureCounts] = {}
     blocks: dict[int, int] = {}
 
+    def add(self, part: Counts) -> None:
+        """Add what was counted elsewhere, or later, of the same version."""
+        self.rows += part.rows
+        self.refused += part.refused
+        for block, rows in part.blocks.items():
+            self.blocks[block] = self.blocks.get(block, 0) + rows
+        for name, counts in part.features.items():
+            sofar = self.features.get(name)
+            if sofar is None:
+                self.features[name] = msgspec.structs.replace(counts, bins=list(counts.bins))
+            else:
+                _add(sofar, counts)
+
     def encode(self) -> bytes:
         """Return the counts as bytes."""
         return _encode(self)
@@ -70,16 +82,7 @@ def merge(parts: Iterable[Counts]) -> Counts:
     """Add counts of one version up, in any order."""
     whole = Counts()
     for part in parts:
-        whole.rows += part.rows
-        whole.refused += part.refused
-        for block, rows in part.blocks.items():
-            whole.blocks[block] = whole.blocks.get(block, 0) + rows
-        for name, counts in part.features.items():
-            sofar = whole.features.get(name)
-            if sofar is None:
-                whole.features[name] = msgspec.structs.replace(counts, bins=list(counts.bins))
-            else:
-                _add(sofar, counts)
+        whole.add(part)
     return whole
 
 
@@ -95,10 +98,12 @@ class Counter:
     """Counts rows and their answers by the profile of one version. Share it between threads."""
 
     def __init__(self, contract: Contract, profile: ReferenceProfile) -> None:
-        self._contract = contract
         self._profile = profile
-        self._prediction, self._score = output_names(contract)
         self._places = {name: place for place, name in enumerate(contract.feature_names)}
+        outputs = zip(output_names(contract), (profile.output, profile.score), strict=True)
+        self._prediction, self._score = output_names(contract)
+        bins = profile.features | {name: bins for name, bins in outputs if bins is not None}
+        self._counters = {name: FeatureCounter(each) for name, each in bins.items()}
 
     def count(
         self,
@@ -117,13 +122,12 @@ class Counter:
         problems = self._by_feature(warnings)
         cells: Sequence[Sequence[Any]] = list(zip(*values, strict=True))
         for name, place in self._places.items():
-            bins = self._profile.features.get(name)
-            if bins is None:
+            counter = self._counters.get(name)
+            if counter is None:
                 continue
             acted = problems.get(name, {})
-            codes = codes_of(bins, cells[place]) if cells else np.empty(0, np.intp)
-            codes[[row for rows in acted.values() for row in rows]] = NO_VALUE
-            found.features[name] = counts_of(bins, codes)
+            without = [row for rows in acted.values() for row in rows]
+            found.features[name] = counter.count(cells[place] if cells else (), without)
             for problem, rows in acted.items():
                 _add_problem(found.features[name], problem, len(rows))
         for faults in refused:
@@ -143,11 +147,11 @@ class Counter:
         return found
 
     def _count_answers(self, found: Counts, answers: Answered) -> None:
-        output, score = self._profile.output, self._profile.score
-        found.features[self._prediction] = counts_of(output, codes_of(output, answers.values))
-        if score is not None and answers.probabilities is not None:
+        counters = self._counters
+        found.features[self._prediction] = counters[self._prediction].count(answers.values)
+        if self._score in counters and answers.probabilities is not None:
             scores = scores_of(answers.probabilities)
-            found.features[self._score] = counts_of(score, codes_of(score, scores.tolist()))
+            found.features[self._score] = counters[self._score].count(scores.tolist())
 
     def _count_blocks(
         self, found: Counts, cells: Sequence[Sequence[Any]], at: float | NDArray[Any]
@@ -161,14 +165,6 @@ class Counter:
             moments = np.array([moment.timestamp() for moment in known], dtype=np.float64)
         blocks, rows = np.unique(block_of(moments, time.hours), return_counts=True)
         found.blocks = dict(zip(blocks.tolist(), rows.tolist(), strict=True))
-
-
-def counts_of(bins: FeatureProfile, codes: Codes) -> FeatureCounts:
-    """Count codes by bin; those of no value are left out."""
-    size = size_of(bins)
-    counted = np.bincount(codes + 1, minlength=size + 3)[1:].tolist()
-    unseen, far = counted[size : size + 2] if size else (0, 0)
-    return FeatureCounts(counted[:size], unseen=unseen + far, far=far)
 
 
 def scores_of(probabilities: Any) -> NDArray[np.float64]:

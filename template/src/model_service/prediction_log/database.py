@@ -27,6 +27,8 @@ PREDICTION_COLUMNS = (
 )
 """`truth_id` is the prediction whose ground truth holds for the row: its own, or for a shadow that
 of the answer the caller got. Features are one JSON text, so that a contract may change."""
+PredictionColumns = tuple[Any, ...]
+"""A row as these columns; `store.logged_row` makes a record of it."""
 
 SCHEMA = (
     """CREATE TABLE IF NOT EXISTS predictions (
@@ -83,7 +85,7 @@ class Database(Protocol):
         """
         ...
 
-    def append(self, rows: Sequence[tuple[Any, ...]]) -> None:
+    def append(self, rows: Sequence[PredictionColumns]) -> None:
         """Add rows of predictions in one transaction; those that are there already are left."""
         ...
 

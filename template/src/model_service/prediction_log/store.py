@@ -12,7 +12,13 @@ from typing import Any
 
 import msgspec
 
-from model_service.prediction_log.database import PREDICTION_COLUMNS, Database, Execute, StoreError
+from model_service.prediction_log.database import (
+    PREDICTION_COLUMNS,
+    Database,
+    Execute,
+    PredictionColumns,
+    StoreError,
+)
 from model_service.prediction_log.records import (
     Activity,
     GroundTruth,
@@ -22,8 +28,9 @@ from model_service.prediction_log.records import (
     TruthResult,
 )
 from model_service.prediction_log.sqlite_database import SqliteDatabase
+from model_service.prediction_log.stored_features import json_text
 
-__all__ = ["PredictionStore", "StoreError", "open_store"]
+__all__ = ["PredictionStore", "StoreError", "logged_row", "open_store"]
 
 ROWS_AT_ONCE = 2_000
 """Rows that are read or deleted by one statement: nobody waits long for a lock."""
@@ -34,7 +41,6 @@ _KEYS = {
     "waiting_truth": "model, key, at",
 }
 _COLUMNS = ", ".join(f"p.{column}" for column in PREDICTION_COLUMNS)
-_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
@@ -62,14 +68,18 @@ class PredictionStore:
 
     def append(self, rows: Sequence[LoggedRow]) -> None:
         """Add answered rows, all or none; a row whose id is there already is left as it is."""
+        self.append_columns([_as_columns(row) for row in rows])
+
+    def append_columns(self, rows: Sequence[PredictionColumns]) -> None:
+        """Add rows that are columns already."""
         if rows:
-            self._database.append([_as_columns(row) for row in rows])
+            self._database.append(rows)
 
     def find(self, prediction_id: str) -> LoggedRow | None:
         """Return the row with this id."""
         sql = f"SELECT {_COLUMNS} FROM predictions p WHERE prediction_id = ?"  # noqa: S608
         found = self._fetch(sql, (prediction_id,))
-        return _row(found[0]) if found else None
+        return logged_row(found[0]) if found else None
 
     def truth_of(self, prediction_id: str) -> Any:
         """Return the ground truth of a prediction, as it was corrected last; None without one."""
@@ -102,7 +112,7 @@ class PredictionStore:
         """
         if limit is None:
             for found in self._by_time("", "", model, version, since, until):
-                yield _row(found)
+                yield logged_row(found)
             return
         sql, parameters = _selection(model, version, since, until)
         newest = self._fetch(
@@ -110,7 +120,7 @@ class PredictionStore:
             (*parameters, limit),
         )
         for found in reversed(newest):
-            yield _row(found)
+            yield logged_row(found)
 
     def joined(
         self, model: str, version: str | None, since: float, until: float
@@ -119,7 +129,7 @@ class PredictionStore:
         self._match_waiting(model)
         join = "JOIN ground_truth g ON g.prediction_id = p.truth_id"
         for found in self._by_time(", g.value", join, model, version, since, until):
-            yield _row(found[:-1]), _decode(found[-1])
+            yield logged_row(found[:-1]), _decode(found[-1])
 
     def activity(self, since: float, until: float) -> list[Activity]:
         """Return which versions answered rows, how many and when."""
@@ -353,7 +363,7 @@ def _selection(
 
 
 def _keep(run: Execute, truth: GroundTruth) -> TruthResult:
-    value = _encode(truth.value).decode()
+    value = json_text(truth.value)
     if truth.prediction_id is not None:
         target: str | None = truth.prediction_id
         sql = "SELECT 1 FROM predictions WHERE prediction_id = ?"
@@ -399,7 +409,7 @@ def _predicted_for(run: Execute, model: str, key: str, at: float) -> str | None:
     return found[0][0] if found else None
 
 
-def _as_columns(row: LoggedRow) -> tuple[Any, ...]:
+def _as_columns(row: LoggedRow) -> PredictionColumns:
     # What no policy touched is stored once.
     is_same = row.received is row.used or row.received == row.used
     received = None if is_same else row.received
@@ -411,22 +421,19 @@ def _as_columns(row: LoggedRow) -> tuple[Any, ...]:
         row.version,
         row.alias,
         row.entity,
-        _text(received),
-        _text(row.used),
-        _text(row.warnings) if row.warnings else None,
-        _encode(row.value).decode(),
-        _text(row.probabilities),
+        None if received is None else json_text(received),
+        None if row.used is None else json_text(row.used),
+        json_text(row.warnings) if row.warnings else None,
+        json_text(row.value),
+        None if row.probabilities is None else json_text(row.probabilities),
         row.seconds,
         row.key,
         row.shadow_of or row.prediction_id,
     )
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None else _encode(value).decode()
-
-
-def _row(columns: Sequence[Any]) -> LoggedRow:
+def logged_row(columns: PredictionColumns) -> LoggedRow:
+    """Return the row that stands in these columns."""
     received, used, warnings, value, probabilities = (
         None if text is None else _decode(text) for text in columns[7:12]
     )

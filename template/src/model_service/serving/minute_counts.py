@@ -13,13 +13,13 @@ import numpy as np
 
 from model_service.contract.rows import RowWarning
 from model_service.contract.value_check import feature_in
-from model_service.drift.counts import Counter, Counts, merge
+from model_service.drift.counts import Counter, Counts
 from model_service.prediction_log.records import LoggedCounts
 from model_service.registry.loaded_version import LoadedVersion
 from model_service.registry.manifest import DRILL
 from model_service.registry.profile import ProfileMismatchError, read_profile
 from model_service.serving.answered_request import AnsweredRequest
-from model_service.serving.row_answers import RowAnswer, RowRefused, in_order
+from model_service.serving.row_answers import RowAnswer, in_order
 
 SECONDS = 60
 
@@ -66,10 +66,10 @@ class MinuteCounts:
 
     def _add(self, version: tuple[str, str], minute: int, counts: Counts) -> None:
         # A request that comes late counts in the newest minute: those before may be written.
-        newest, sofar = self._newest.get(version, (minute, Counts()))
+        newest, whole = self._newest.get(version, (minute, Counts()))
         if minute > newest:
-            newest, sofar = minute, Counts()
-        whole = merge([sofar, counts])
+            newest, whole = minute, Counts()
+        whole.add(counts)
         self._newest[version] = (newest, whole)
         self._unwritten[(*version, newest)] = whole
 
@@ -91,39 +91,25 @@ class MinuteCounts:
 
 
 def _counted(counter: Counter, requests: Sequence[AnsweredRequest]) -> Counts:
-    values: list[tuple[Any, ...]] = []
-    warnings: list[Sequence[tuple[str, str]]] = []
-    refused: list[list[tuple[str, str]]] = []
-    moments: list[float] = []
-    answers = _Answers([], [])
-    for request in requests:
-        read = request.read
-        values += read.values
-        moments += [request.at] * len(read.values)
-        if read.warnings:
-            warnings += [_problems(read.warnings.get(place, ())) for place in read.positions]
-        else:
-            warnings += [()] * len(read.values)
-        for position in read.positions:
-            _take(request.rows[position] if request.rows else None, answers)
-        if read.faults:
-            refused += [
-                [(feature_in(fault.pointer), fault.code) for fault in faults]
-                for faults in read.faults.values()
-            ]
-    at = np.array(moments, dtype=np.float64)
-    return counter.count(values, warnings, answers, refused=refused, at=at)
+    reads = [request.read for request in requests]
+    answered = [row for request in requests for row in request.rows if isinstance(row, RowAnswer)]
+    shares = [row.probabilities for row in answered]
+    answers = _Answers(
+        [row.value for row in answered],
+        [in_order(share) for share in shares if share is not msgspec.UNSET],
+    )
+    return counter.count(
+        [row for read in reads for row in read.values],
+        [_problems(read.warnings.get(at, ())) for read in reads for at in read.positions],
+        answers,
+        refused=[
+            [(feature_in(fault.pointer), fault.code) for fault in faults]
+            for read in reads
+            for faults in read.faults.values()
+        ],
+        at=np.array([one.at for one in requests for _ in one.read.values], dtype=np.float64),
+    )
 
 
-def _problems(warnings: Sequence[RowWarning]) -> list[tuple[str, str]]:
-    return [(one.feature, one.problem) for one in warnings]
-
-
-def _take(answer: RowAnswer | RowRefused | None, into: _Answers) -> None:
-    if not isinstance(answer, RowAnswer):
-        into.values.append(None)
-        return
-    into.values.append(answer.value)
-    shares = answer.probabilities
-    if shares is not msgspec.UNSET and into.probabilities is not None:
-        into.probabilities.append(in_order(shares))
+def _problems(warnings: Sequence[RowWarning]) -> Sequence[tuple[str, str]]:
+    return [(one.feature, one.problem) for one in warnings] if warnings else ()

@@ -11,17 +11,18 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
 
 from model_service.hooks import Hooks
 from model_service.model_settings import ModelSettingsError, read_model_settings
+from model_service.prediction_log.database import PredictionColumns
 from model_service.prediction_log.pseudonyms import Pseudonyms, read_pseudonyms
-from model_service.prediction_log.records import LoggedCounts, LoggedRow
-from model_service.prediction_log.store import StoreError, open_store
-from model_service.prediction_log.stored_features import StoredFeatures
+from model_service.prediction_log.records import LoggedCounts
+from model_service.prediction_log.store import StoreError, logged_row, open_store
+from model_service.prediction_log.stored_features import StoredFeatures, json_text
 from model_service.registry.loaded_version import LoadedVersion
 from model_service.repository import Repository
 from model_service.serving.answered_request import AnsweredRequest
@@ -38,7 +39,7 @@ MOST_BYTES = 128 * 1024 * 1024
 ROWS_AN_EVENT = 50
 """Of the hook on_prediction, whose queue is bounded by events."""
 ROWS_A_BATCH = 1_000
-ROWS_A_BREATH = 50
+ROWS_A_BREATH = 100
 """Rows that are made ready at once; then the event loop gets its turn."""
 SECONDS_A_BREATH = 0.0002
 SECONDS_OF_THE_LOCK = 0.001
@@ -75,7 +76,7 @@ class PredictionRecorder:
         self._most_rows = settings.prediction_log.queue_rows
         self._rows_in = self._rows_out = 0
         self._bytes_in = self._bytes_out = 0
-        self._unwritten: list[LoggedRow] = []
+        self._unwritten: list[PredictionColumns] = []
         self._unwritten_counts: list[LoggedCounts] = []
         self._next_try = 0.0
         self._back_off = 0.0
@@ -160,9 +161,10 @@ class PredictionRecorder:
         """Write the batch; what is written is forgotten at once, so that nothing counts twice."""
         if self._unwritten:
             self.written += self._append_to_store(self._unwritten)
-            for first in range(0, len(self._unwritten), ROWS_AN_EVENT):
-                event = self._unwritten[first : first + ROWS_AN_EVENT]
-                self._hooks.offer("on_prediction", event)
+            if self._hooks.wants("on_prediction"):
+                for first in range(0, len(self._unwritten), ROWS_AN_EVENT):
+                    event = self._unwritten[first : first + ROWS_AN_EVENT]
+                    self._hooks.offer("on_prediction", [logged_row(row) for row in event])
             self._unwritten = []
         if self._unwritten_counts and self._store is not None:
             self._store.add_counts(self._unwritten_counts)
@@ -179,12 +181,12 @@ class PredictionRecorder:
         self._back_off = min(max(2 * self._back_off, SECONDS_BETWEEN_WRITES), LONGEST_BACK_OFF)
         self._next_try = time.monotonic() + self._back_off
 
-    def _batch(self) -> list[LoggedRow]:
+    def _batch(self) -> list[PredictionColumns]:
         """Make the rows of the next transaction of what waits."""
         if self._pseudonyms is None:
             log = self._settings.prediction_log
             self._pseudonyms = read_pseudonyms(log.salt, self.place, self._repository.root)
-        batch: list[LoggedRow] = []
+        batch: list[PredictionColumns] = []
         requests: list[AnsweredRequest] = []
         breath = ROWS_A_BREATH
         loaded: LoadedVersion | None = None
@@ -195,7 +197,7 @@ class PredictionRecorder:
                 if request.loaded is not loaded:  # most follow one of the same version
                     stored = self._stored_features(request.loaded, self._pseudonyms)
                     loaded = request.loaded
-                batch.extend(logged_rows(request, stored))
+                self._add_rows(request, stored, batch)
             except Exception as error:  # noqa: BLE001 - the log goes on whatever one request holds
                 self.dropped += request.read.count
                 self._tell("ERROR", f"a request could not be logged: {type(error).__name__}")
@@ -209,19 +211,56 @@ class PredictionRecorder:
             time.sleep(SECONDS_A_BREATH)
         return batch
 
+    def _add_rows(
+        self, request: AnsweredRequest, stored: StoredFeatures, batch: list[PredictionColumns]
+    ) -> None:
+        """Add what is kept of each row that has an answer."""
+        if not request.rows:
+            return
+        loaded, read = request.loaded, request.read
+        entity = stored.pseudonyms.of(request.entity)
+        sent = _sent(request) if read.warnings else {}
+        for values, position in zip(read.values, read.positions, strict=True):
+            answer = request.rows[position]
+            if not isinstance(answer, RowAnswer):
+                continue
+            used = stored.used(values)
+            received = stored.received(sent[position]) if position in sent else None
+            shares = answer.probabilities
+            shadow_of = request.shadow_of[position] if request.shadow_of else None
+            batch.append(
+                (  # in the order of PREDICTION_COLUMNS
+                    answer.prediction_id,
+                    request.request_id,
+                    request.at,
+                    loaded.model,
+                    loaded.version,
+                    request.alias,
+                    entity,
+                    None if received == used else received,  # what no policy touched, once
+                    used,
+                    stored.warnings(answer.warnings) if answer.warnings else None,
+                    json_text(answer.value),
+                    None if shares is msgspec.UNSET else json_text(shares),
+                    request.seconds,
+                    stored.key_of(values),
+                    shadow_of or answer.prediction_id,
+                )
+            )
+
     def _count(self, requests: Sequence[AnsweredRequest]) -> None:
         try:
             self._counts.add(requests)
         except Exception as error:  # noqa: BLE001 - the log goes on whatever one request holds
             self._tell("ERROR", f"requests could not be counted: {type(error).__name__}")
 
-    def _append_to_store(self, rows: list[LoggedRow]) -> int:
+    def _append_to_store(self, rows: list[PredictionColumns]) -> int:
         """Write rows and return how many; one that the database refuses for what it holds costs
         no other."""
         if self._store is None:
             return 0
         try:
-            self._store.append(rows)
+            self._store.append_columns(rows)
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001 - the rest must not wait for it for ever
@@ -251,38 +290,6 @@ class PredictionRecorder:
 
     def _tell(self, severity: str, text: str) -> None:
         self._log.append(notice_line(severity, text))
-
-
-def logged_rows(request: AnsweredRequest, stored: StoredFeatures) -> Iterator[LoggedRow]:
-    """Yield what is kept of each row that has an answer."""
-    if not request.rows:
-        return
-    loaded, read = request.loaded, request.read
-    entity = stored.pseudonyms.of(request.entity)
-    sent = _sent(request) if read.warnings else {}
-    for values, position in zip(read.values, read.positions, strict=True):
-        answer = request.rows[position]
-        if not isinstance(answer, RowAnswer):
-            continue
-        used = stored.used(values)
-        shares = answer.probabilities
-        yield LoggedRow(
-            prediction_id=answer.prediction_id,
-            request_id=request.request_id,
-            at=request.at,
-            model=loaded.model,
-            version=loaded.version,
-            alias=request.alias,
-            entity=entity,
-            received=stored.received(sent[position]) if position in sent else used,
-            used=used,
-            warnings=stored.warnings(answer.warnings) if answer.warnings else (),
-            value=answer.value,
-            probabilities=None if shares is msgspec.UNSET else msgspec.to_builtins(shares),
-            seconds=request.seconds,
-            key=stored.key_of(values),
-            shadow_of=request.shadow_of[position] if request.shadow_of else None,
-        )
 
 
 def _sent(request: AnsweredRequest) -> dict[int, object]:
