@@ -60,6 +60,12 @@ def test_what_is_not_understood_is_refused_with_its_place(path: Path, text: str,
     assert said in str(refused.value)
 
 
+def test_of_many_models_the_one_that_is_not_understood_is_named(path: Path) -> None:
+    path.write_text("models: {a: {champion: '1'}, pear: {champion: '2', shadows: ['2']}}")
+    with pytest.raises(TrafficError, match="pear: version 2 is the champion and in shadows"):
+        read_traffic(path)
+
+
 def test_promoting_keeps_the_history_and_the_other_models(path: Path) -> None:
     path.write_text("models: {b: {champion: '7', pinned: ['3']}}")
     promote(path, "a", "1", by="anna")

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import yaml
@@ -114,9 +114,20 @@ def read_traffic(path: Path) -> Traffic:
         return msgspec.convert(stated, Traffic)
     except msgspec.ValidationError as error:
         raise TrafficError(
-            f"{path}: {error}. A model has the fields champion, challengers, shadows, pinned and "
+            f"{path}: {_named(stated, error)}. A model has the fields champion, challengers, shadows, pinned and "
             'history, and a version is a number in quotes, such as champion: "2".'
         ) from None
+
+
+def _named(stated: Any, error: msgspec.ValidationError) -> str:
+    """Return what is wrong with the name of the model, which the error itself leaves out."""
+    models = stated.get("models") if isinstance(stated, dict) else None
+    for name, entry in models.items() if isinstance(models, dict) else ():
+        try:
+            msgspec.convert(entry, ModelTraffic)
+        except msgspec.ValidationError as found:
+            return f"{name}: {found}"
+    return str(error)
 
 
 def promote(path: Path, model: str, version: str, by: str) -> None:
