@@ -93,7 +93,7 @@ MUTATIONS: list[tuple[str, Any, bool]] = [
     ("output.name", "stays", True),
     ("output.classes", ["no", "yes", "maybe"], True),
     ("output.classes", ["no", "si"], True),
-    ("output.classes", ["yes", "no"], False),
+    ("output.classes", ["yes", "no"], True),
     ("output.calibrated", False, True),
     ("output.meaning", "Within a year.", False),
     ("output.thresholds", {"yes": 0.3}, False),

@@ -148,7 +148,7 @@ def _answer_changes(old: Output, new: Output) -> Iterator[Change]:
     if added:
         yield Change("output.classes", f"may be answered now: {', '.join(added)}.")
     if not gone and not added and old.classes != new.classes:
-        yield Change("output.classes", "stand in another order.", breaks=False)
+        yield Change("output.classes", "stand in another order, and tensors of probabilities too.")
     for limit, before, now in (
         ("minimum", old.minimum, new.minimum),
         ("maximum", old.maximum, new.maximum),
