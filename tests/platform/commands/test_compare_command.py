@@ -111,6 +111,24 @@ def test_a_contract_that_breaks_callers_needs_a_new_major_version(repository: Re
     assert champion(repository) == "5"
 
 
+def test_callers_of_a_champion_that_is_broken_are_not_broken_too(repository: Repository) -> None:
+    folder = repository.root / "registry" / NAME / "1"
+    (folder / "model.onnx").chmod(0o644)
+    (folder / "model.onnx").write_bytes(b"damaged")
+    refused = command(repository, "promote", NAME, "4")
+    assert refused.returncode == 1
+    assert "features.length.maximum" in refused.stdout
+    assert command(repository, "promote", NAME, "2").returncode == 0
+    assert command(repository, "promote", NAME, "5").returncode == 0
+
+    shutil.rmtree(repository.root / "registry" / NAME / "5")
+    refused = command(repository, "promote", NAME, "2")
+    assert refused.returncode == 1
+    assert "nobody knows what version 5 promised" in refused.stderr
+    assert command(repository, "promote", NAME, "2", "--accept").returncode == 0
+    assert champion(repository) == "2"
+
+
 def test_rows_of_a_file_are_compared_too(repository: Repository, tmp_path: Path) -> None:
     before = json.loads(command(repository, "compare", NAME, "1", "4", "--json").stdout)
     rows = [{"weight": 150, "length": 250, "colour": "red"}] * 7

@@ -17,6 +17,7 @@ from model_service.cli.version_commands import PANEL, AsJson, Name, known_model,
 
 if TYPE_CHECKING:
     from model_service.contract.compatibility import Change
+    from model_service.contract.contract import Contract
     from model_service.registry.comparison import Comparison
     from model_service.registry.loaded_version import LoadedVersion
     from model_service.repository import Repository
@@ -55,6 +56,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Show where two versions answer differently, and what the new contract changes."""
+    from model_service.contract.compatibility import changes
     from model_service.model_settings import read_model_settings
 
     repository: Repository = context.obj
@@ -64,12 +66,12 @@ def compare(
     rows = logged_rows(repository, before, logged) if logged else golden_rows(before, after)
     slices = read_model_settings(repository, name).slices
     compared = comparison_of(before, after, rows + more, slices)
-    changes = contract_changes(before, after)
+    found = changes(before.contract, after.contract)
     if as_json:
-        say_json({"comparison": compared, "contract_changes": changes})
+        say_json({"comparison": compared, "contract_changes": found})
         return
     say_comparison(before, after, compared)
-    say_contract_changes(changes)
+    say_contract_changes(found)
 
 
 def loaded(repository: Repository, name: str, version: str) -> LoadedVersion:
@@ -126,13 +128,6 @@ def comparison_of(
         stop(f"A version gives no answer to a row that its contract accepts: {error}")
 
 
-def contract_changes(old: LoadedVersion, new: LoadedVersion) -> list[Change]:
-    """Return what the contract of the new version changes for callers of the old one."""
-    from model_service.contract.compatibility import changes
-
-    return changes(old.contract, new.contract)
-
-
 def say_comparison(old: LoadedVersion, new: LoadedVersion, compared: Comparison) -> None:
     """Print how the versions differ: how often, which decisions flip, and where."""
     say(f"[bold]{old.model}[/]: version {new.version} against version {old.version}")
@@ -173,21 +168,28 @@ def refuse_to_promote(old: LoadedVersion, new: LoadedVersion, limit: float) -> s
     `limit` is the largest share of decisions that may flip, between 0 and 1; of an output that is
     no class there are no decisions, and only the contract is looked at.
     """
-    from model_service.contract.compatibility import raises_major
-
     compared = comparison_of(old, new, golden_rows(old, new))
-    changes = contract_changes(old, new)
     say_comparison(old, new, compared)
-    say_contract_changes(changes)
-    if any(change.breaks for change in changes) and not raises_major(old.contract, new.contract):
-        return (
-            "its contract breaks callers of the champion (see ✗ above). Mend it, or raise the "
-            f"first number of contract_version ({new.contract.contract_version}) and train again"
-        )
+    if reason := refuse_contract(old.contract, new.contract):
+        return reason
     if old.contract.output.type == "class" and compared.differing_share > limit:
         return (
             f"{compared.differing_share:.1%} of the decisions flip, and service.yaml allows "
             f"{limit:.1%} (promotion.flipped_decisions)"
+        )
+    return None
+
+
+def refuse_contract(old: Contract, new: Contract) -> str | None:
+    """Print what a new contract changes; return why it should not be promoted, or None."""
+    from model_service.contract.compatibility import changes, raises_major
+
+    found = changes(old, new)
+    say_contract_changes(found)
+    if any(change.breaks for change in found) and not raises_major(old, new):
+        return (
+            "its contract breaks callers of the champion (see ✗ above). Mend it, or raise the "
+            f"first number of contract_version ({new.contract_version}) and train again"
         )
     return None
 

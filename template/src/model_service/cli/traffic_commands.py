@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_service.cli.compare_command import how_to_accept, loaded, refuse_to_promote
+from model_service.cli.compare_command import (
+    how_to_accept,
+    loaded,
+    refuse_contract,
+    refuse_to_promote,
+)
 from model_service.cli.terminal import NOT_IN_ORDER, say, state, stop
 from model_service.cli.version_commands import (
     PANEL,
@@ -21,6 +26,7 @@ from model_service.cli.version_commands import (
 )
 
 if TYPE_CHECKING:
+    from model_service.registry.loaded_version import LoadedVersion
     from model_service.registry.traffic import ModelTraffic
     from model_service.repository import Repository
 
@@ -62,18 +68,34 @@ def _compare_with(
     """Print what the promotion changes; end the command if it should not happen."""
     from model_service.settings import read_settings
 
+    new = loaded(repository, name, version)
     if differences_of(registry_of(repository), name, champion):
-        say(f"{state(None)} The champion, version {champion}, is broken: nothing to compare with.")
-        return
-    limit = read_settings(repository, os.environ).promotion.flipped_decisions
-    old, new = (loaded(repository, name, one) for one in (champion, version))
-    reason = refuse_to_promote(old, new, limit)
+        say(f"{state(None)} The champion, version {champion}, is broken: no answers to compare.")
+        reason = _refuse_by_contract(repository, name, champion, new)
+    else:
+        limit = read_settings(repository, os.environ).promotion.flipped_decisions
+        reason = refuse_to_promote(loaded(repository, name, champion), new, limit)
     if reason and not accept:
         stop(
             f"Version {version} was not promoted: {reason}. If that is meant: "
             f"{how_to_accept(name, version)}.",
             NOT_IN_ORDER,
         )
+
+
+def _refuse_by_contract(
+    repository: Repository, name: str, champion: str, new: LoadedVersion
+) -> str | None:
+    """Do what can be done without the champion's model: return why callers would break, or None."""
+    from model_service.contract.reading import ContractError, parse_contract
+    from model_service.registry.manifest import VersionError
+
+    try:
+        path = registry_of(repository).folder(name, champion) / "contract.yaml"
+        promised = parse_contract(path.read_text("utf-8"), path, model=name)
+    except (VersionError, ContractError, OSError, UnicodeError) as error:
+        return f"nobody knows what version {champion} promised its callers: {error}"
+    return refuse_contract(promised, new.contract)
 
 
 def rollback(context: typer.Context, name: Name) -> None:
