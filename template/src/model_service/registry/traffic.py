@@ -114,8 +114,8 @@ def read_traffic(path: Path) -> Traffic:
         return msgspec.convert(stated, Traffic)
     except msgspec.ValidationError as error:
         raise TrafficError(
-            f"{path}: {_named(stated, error)}. A model has the fields champion, challengers, shadows, pinned and "
-            'history, and a version is a number in quotes, such as champion: "2".'
+            f"{path}: {_named(stated, error)}. A model has the fields champion, challengers, "
+            'shadows, pinned and history, and a version is a number in quotes: champion: "2".'
         ) from None
 
 
