@@ -123,6 +123,8 @@ def test_a_contract_is_read_whole() -> None:
         ("    length: 2\n", "", "  picture:", "features.picture.length", "length: 3"),
         ('["no", "yes"]', '["yes"]', "classes", "output.classes", "two classes"),
         ("name: sold", "name: size", "name: size", "output.name", "take the feature out"),
+        ("name: sold", "name: probabilities", "name: prob", "output.name", "Choose another name"),
+        ("name: sold", "name: prediction_id", "name: pred", "output.name", "Choose another name"),
         ("rooms: 2,", "rooms: 2.5,", "rooms: 2.5", "examples.0.rooms", "whole number"),
         ("size: 70,", "size: big,", "size: big", "examples.0.size", "a number"),
         ("example: 70", "example: true", "example: true", "features.size.example", "a number"),

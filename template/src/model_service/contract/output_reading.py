@@ -14,6 +14,8 @@ KEYS_OF_TYPE = {
     "number": ("minimum", "maximum"),
     "vector": ("length", "minimum", "maximum"),
 }
+TENSORS_BESIDE = {"class": ("prediction_id", "probabilities")}
+"""What `/v2` answers beside the tensor that has the output's name."""
 WHERE: Where = ("output",)
 
 
@@ -32,6 +34,9 @@ def read_output(document: LocatedYaml, stated: Any) -> Output | None:
     check_keys(document, WHERE, stated, (*COMMON_KEYS, *KEYS_OF_TYPE[kind]))
     classes = _classes(document, stated) if kind == "class" else ()
     _check_range(document, stated)
+    if stated.get("name") in TENSORS_BESIDE.get(kind, ("prediction_id",)):
+        problem = f"{stated['name']!r} is another tensor of the Open Inference Protocol's answer."
+        document.fault((*WHERE, "name"), problem, "Choose another name.")
     output = Output(
         name=text_of(document, WHERE, stated, "name"),
         type=kind,
