@@ -132,7 +132,7 @@ def test_an_unknown_model_is_a_404_that_does_not_repeat_its_name(
     problem_of(server.client.get(f"/v1/models/{name}"), 404, "model-not-found")
 
 
-@pytest.mark.parametrize("version", ["9", "challenger", "..%20", "3"])
+@pytest.mark.parametrize("version", ["9", "challenger", "..%20", "3", ""])
 def test_a_version_that_is_not_served_is_a_404_that_says_what_is(
     server: ServerProcess, version: str
 ) -> None:

@@ -187,7 +187,8 @@ class LoadedModels:
             return problem
         if wanted is None and model.champion is None:
             return ProblemError("model-not-ready", model.reason or "")
-        number = model.aliases.get(wanted or CHAMPION, wanted or CHAMPION)
+        wanted = CHAMPION if wanted is None else wanted
+        number = model.aliases.get(wanted, wanted)
         state = model.versions.get(number)
         if state is None or state.state == "not_served":
             served = [v.version for v in model.versions.values() if v.state != "not_served"]
