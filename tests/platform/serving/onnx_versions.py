@@ -74,6 +74,24 @@ def features(columns):
     return {"a": np.where(a == 662, np.nan, a), "b": columns["b"]}
 """
 
+# One model is not loaded before a file is gone, or ends its process when it is asked first.
+STUCK_FEATURES = """\
+import os
+import sys
+import time
+
+HELD_BY = os.environ.get("HELD_BY", "")
+while os.path.exists(HELD_BY):
+    time.sleep(0.05)
+
+
+def features(columns):
+    if HELD_BY == "exit":
+        sys.exit(3)
+    return {"a": columns["a"], "b": columns["b"]}
+"""
+FEATURES_OF = {"moody": MOODY_FEATURES, "stuck": STUCK_FEATURES}
+
 
 def adding_graph() -> bytes:
     """Return a graph that adds up the columns of `numbers`."""
@@ -119,7 +137,7 @@ def publish(root: Path, name: str) -> None:
     registry = Registry(root / "registry")
     with registry.incoming(name) as folder:
         (folder / "contract.yaml").write_text(text)
-        (folder / "features.py").write_text(MOODY_FEATURES if name == "moody" else FEATURES)
+        (folder / "features.py").write_text(FEATURES_OF.get(name, FEATURES))
         (folder / "model.onnx").write_bytes(adding_graph())
         write_golden(folder, [GoldenPrediction({"a": 1.5, "b": 2.0}, 3.5)])
         published = registry.publish(folder, manifest)

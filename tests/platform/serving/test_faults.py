@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -38,11 +39,7 @@ FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with two versions of `adds`, and one each of `moody` and `sums`."""
     folder = tmp_path_factory.mktemp("real")
-    subprocess.run(
-        [sys.executable, str(MAKE), str(folder), "adds", "adds", "moody", "sums"],
-        check=True,
-        env={**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", str(SOURCES))},
-    )
+    publish(folder, "adds", "adds", "moody", "sums")
     promote(folder / "traffic.yaml", "adds", "1", by="anna")
     return folder
 
@@ -146,6 +143,72 @@ def test_a_registry_that_comes_late_is_waited_for(repository: Path) -> None:
         elsewhere.rename(repository / "registry")
         wait_for(lambda: server.client.get("/readyz").status_code == 200, "readiness")
         assert version_of(server) == "1"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full: Linux only")
+def test_a_full_disk_for_what_it_says_and_logs_costs_no_answer(repository: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "model_service", "--repository", str(repository), "serve"]
+    sources = {"PYTHONPATH": os.environ.get("PYTHONPATH", str(SOURCES))}
+    given = {**os.environ, **sources, "MODEL_SERVICE_SERVER__DRAIN_SECONDS": "0"}
+    with Path("/dev/full").open("wb") as full:
+        process = subprocess.Popen([*command, "--port", port], stdout=full, stderr=full, env=given)
+    url = f"http://127.0.0.1:{port}"
+
+    def counts_lines() -> bool:
+        assert process.poll() is None
+        try:
+            assert httpx.get(f"{url}/livez", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+        told = httpx.get(f"{url}/metrics", trust_env=False).text
+        return bool(re.search(r"^model_service_log_lines_dropped_total [1-9]", told, re.MULTILINE))
+
+    try:
+        wait_for(counts_lines, "lines that are dropped and counted")
+    finally:
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+
+
+def publish(repository: Path, *models: str) -> None:
+    command = [sys.executable, str(MAKE), str(repository), *models]
+    sources = {"PYTHONPATH": os.environ.get("PYTHONPATH", str(SOURCES))}
+    subprocess.run(command, check=True, env={**os.environ, **sources})
+
+
+def test_a_version_that_ends_its_process_while_it_is_loaded_stays_out(repository: Path) -> None:
+    publish(repository, "stuck")
+    with real_server(repository, HELD_BY="exit") as server:
+        state = state_of(server, "1", "stuck")
+        assert (state["state"], state["reason"]) == ("failed", "SystemExit: 3")
+        assert ask(server, "sums").status_code == 200
+
+
+def test_a_version_that_never_ends_loading_holds_up_no_other_and_no_stopping(
+    repository: Path, tmp_path: Path
+) -> None:
+    publish(repository, "stuck", "stuck")
+    traffic, held = repository / "traffic.yaml", tmp_path / "held"
+    promote(traffic, "stuck", "1", by="anna")
+    held.touch()
+    with real_server(repository, wait=False, HELD_BY=str(held)) as server:
+        wait_for(lambda: ask(server, "sums").status_code == 200, "the model that is loaded last")
+        state = state_of(server, "1", "stuck")
+        assert (state["state"], "is still loading" in state["reason"]) == ("loading", True)
+        assert server.client.get("/readyz").status_code == 503
+        promote(traffic, "adds", "2", by="anna")
+        wait_for(lambda: version_of(server) == "2", "a change while one is loading")
+        held.unlink()
+        wait_for(lambda: server.client.get("/readyz").status_code == 200, "readiness")
+        held.touch()
+        promote(traffic, "stuck", "2", by="anna")
+        wait_for(lambda: state_of(server, "2", "stuck")["state"] == "loading", "the next one")
+        assert version_of(server, "stuck") == "1"
+        server.process.terminate()
+        assert server.process.wait(SECONDS) == 0
 
 
 def test_kill_9_in_the_middle_of_a_reload_costs_nothing_but_a_start(repository: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import tempfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -250,4 +251,5 @@ def _say_example(models: LoadedModels, url: str) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    with suppress(OSError):  # a full disk for what it says is no reason to answer nobody
+        print(line, file=sys.stderr, flush=True)

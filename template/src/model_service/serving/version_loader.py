@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from model_service.hooks import Hooks, Loaded
 from model_service.model_settings import ModelSettingsError, read_model_settings
+from model_service.registry.loaded_version import LoadedVersion
 from model_service.registry.manifest import VersionError
 from model_service.registry.traffic import ModelTraffic, Traffic, TrafficError
 from model_service.repository import Repository
@@ -22,6 +25,7 @@ from model_service.serving.loaded_models import (
     LoadedModels,
     ModelState,
     ServedVersion,
+    VersionPhase,
     VersionState,
 )
 from model_service.serving.logs import LogWriter, event_line, failure_line, notice_line
@@ -35,7 +39,9 @@ Stamp = tuple[int, int, int]
 SECONDS_UNTIL_ANOTHER_TRY = 5.0
 """After which a version is looked for again whose files could not be read: a volume may come late,
 or come back."""
-_MAY_COME_BACK = ("not_found", "missing_file", "unreadable_file")
+SECONDS_FOR_A_VERSION = 5.0
+"""After which the next one is loaded, while one that is slow, or hangs, goes on."""
+_MAY_COME_BACK = ("not_found", "missing_file", "unreadable_file", "still_loading")
 
 
 class VersionLoader:
@@ -65,6 +71,7 @@ class VersionLoader:
         self._recorder = recorder
         self._hooks = hooks
         self._loading = threading.Lock()
+        self._slow: dict[tuple[str, str], Future[LoadedVersion]] = {}
         self._try_again_at = float("inf")
         self._stamp = _stamp(repository.traffic)
         self._settling: Stamp | None = self._stamp
@@ -169,11 +176,12 @@ class VersionLoader:
         try:
             served = self._serve(model, version)
         except VersionError as error:
-            state = VersionState(version, "failed", str(error), error.code)
+            phase: VersionPhase = "loading" if error.code == "still_loading" else "failed"
+            state = VersionState(version, phase, str(error), error.code)
         except OSError as error:
             reason = f"The registry cannot be read: {error}"
             state = VersionState(version, "failed", reason, "unreadable_file")
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the others serve
+        except BaseException as error:  # noqa: BLE001 - even if it exits, the others serve
             reason = f"{type(error).__name__}: {error}"
             state = VersionState(version, "failed", reason, "unexpected")
         else:
@@ -182,14 +190,16 @@ class VersionLoader:
             return VersionState(version, "ready", served=served)
         if state.reason == told:
             return state
-        body = f"version failed to load: {state.reason}"
+        what = "failed to load" if state.state == "failed" else "is not ready"
+        body = f"version {what}: {state.reason}"
         self._log.append(event_line("ERROR", body, model=model, version=version))
-        self._hooks.offer("on_load", Loaded(model, version, "failed", state.reason))
+        if state.state == "failed":
+            self._hooks.offer("on_load", Loaded(model, version, "failed", state.reason))
         return state
 
     def _serve(self, model: str, version: str) -> ServedVersion:
         limits = self._settings.limits
-        loaded = self._source.load(model, version)
+        loaded = self._load(model, version)
         log = self._log
 
         def log_failure(error: BaseException) -> None:
@@ -208,6 +218,25 @@ class VersionLoader:
         meters = self._metrics().version(model, version)
         shadow = Shadow(loaded, meters.shadow_rows, log, self._recorder)
         return ServedVersion(loaded, batcher, meters, shadow)
+
+    def _load(self, model: str, version: str) -> LoadedVersion:
+        """Load in a thread that nobody waits for in the end: the code of a version may hang.
+
+        Raises:
+            VersionError: the version may not answer, or is still loading.
+        """
+        seconds = 0.0 if (model, version) in self._slow else SECONDS_FOR_A_VERSION
+        loading = self._slow.pop((model, version), None)
+        if loading is None:
+            loading = _in_a_thread(partial(self._source.load, model, version))
+        try:
+            return loading.result(seconds)
+        except TimeoutError:
+            if loading.done():
+                raise
+            self._slow[model, version] = loading
+            told = f"It is still loading after {SECONDS_FOR_A_VERSION:g} seconds."
+            raise VersionError("still_loading", told) from None
 
     def _batches(self, model: str) -> bool:
         try:
@@ -260,6 +289,19 @@ def _aliases(entry: ModelTraffic) -> Mapping[str, str]:
         if len(versions) == 1:
             aliases[alias] = versions[0]
     return aliases
+
+
+def _in_a_thread(load: Callable[[], LoadedVersion]) -> Future[LoadedVersion]:
+    future: Future[LoadedVersion] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(load())
+        except BaseException as error:  # noqa: BLE001 - told to who waits for the result
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def _stamp(path: Path) -> Stamp | None:
