@@ -150,7 +150,6 @@ class ProblemProtocol(HttpToolsProtocol):
             and (cycle is None or cycle.response_complete)
             and parser.should_keep_alive()
             and parser.get_http_version() == "1.1"
-            and not parser.should_upgrade()
             and not self.expect_100_continue
             and not self.flow.write_paused
             and not self.root_path
