@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
+from rich.console import Console
 
 from model_service.drift.counts import Counts
-from model_service.monitoring.memory import VersionMemory, recall
+from model_service.monitoring.memory import Alarm, VersionMemory, recall
 from model_service.monitoring.report import report_page
-from model_service.monitoring.terminal_view import seen_versions
+from model_service.monitoring.terminal_view import seen_versions, view
 from model_service.monitoring.windows import close_window, pending_counts
 from model_service.prediction_log.records import LoggedCounts
 from model_service.registry.profile import FeatureCounts
@@ -27,6 +30,17 @@ if TYPE_CHECKING:
 
     from model_service.repository import Repository
 
+MEETING = """<script>
+const overlap = (a, b) =>
+  a.left < b.right && b.left < a.right && a.top + 1 < b.bottom && b.top + 1 < a.bottom
+const meeting = [...document.querySelectorAll("svg")].flatMap(svg => {
+  const texts = [...svg.querySelectorAll("text")]
+  const boxes = texts.map(t => [t.firstChild.data, t.getBoundingClientRect()])
+  return boxes.flatMap(([a, x], i) =>
+    boxes.slice(i + 1).filter(([, y]) => overlap(x, y)).map(([b]) => a + " / " + b))
+})
+document.title = meeting.join("; ") || "no words meet"
+</script>"""
 QUIET_HOURS = 3
 HOURS = 6
 
@@ -128,6 +142,8 @@ def test_the_report_names_what_changed_and_is_one_page_without_faults(
     history: History, repository: Repository, tmp_path: Path
 ) -> None:
     seen = seen_versions(repository, Registry(repository.root / "registry"), history.store)
+    more = [Alarm("noise", kind, time.time(), 0.1, 0.01) for kind in ("missing", "unseen")]
+    seen[0].memory.alarms += more
     begun = time.process_time()
     page = report_page(read_settings(repository, {}), seen)
     assert time.process_time() - begun < 2
@@ -137,8 +153,11 @@ def test_the_report_names_what_changed_and_is_one_page_without_faults(
     assert f"small train {MODEL} --since" in page
     assert "Small &amp; &lt;b&gt;bold" in page
     assert not re.search(r"(src|href)=.(?!data:|#)|<script|url\(", page)
+    assert "Blind spots: what would be found within a day" in page
+    advice = page.partition("<pre>expected_changes:")[2].partition("</pre>")[0]
+    assert advice.count("feature: ") == len({a.feature for a in seen[0].memory.open_alarms})
     path = tmp_path / "report.html"
-    path.write_text(page, encoding="utf-8")
+    path.write_text(page + MEETING, encoding="utf-8")
     ran = subprocess.run(
         [
             program("chromium"),
@@ -153,3 +172,27 @@ def test_the_report_names_what_changed_and_is_one_page_without_faults(
     )
     assert "CONSOLE" not in ran.stderr
     assert ran.stdout.count("<svg") == page.count("<svg") > 6
+    assert "<title>no words meet</title>" in ran.stdout
+
+
+def test_the_terminal_says_that_quality_is_below_its_gate_and_what_is_estimated(
+    history: History, repository: Repository
+) -> None:
+    seen = seen_versions(repository, Registry(repository.root / "registry"), history.store)
+    calm = msgspec.structs.replace(seen[0].memory, alarms=[])
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(view([msgspec.structs.replace(seen[0], memory=calm)], {}))
+    shown = console.export_text()
+    assert "worse than its gate, which is 0.6" in shown
+    assert "Nothing to do" not in shown
+    assert "~ is an estimate" in shown
+
+
+def test_a_report_of_no_window_yet_does_not_say_that_nothing_differs(
+    history: History, repository: Repository
+) -> None:
+    seen = seen_versions(repository, Registry(repository.root / "registry"), history.store)
+    fresh = msgspec.structs.replace(seen[0], memory=VersionMemory(MODEL, "1"))
+    page = report_page(read_settings(repository, {}), [fresh])
+    assert "No window is closed yet" in page
+    assert "Nothing that is watched differs" not in page

@@ -152,12 +152,15 @@ def _end_labels(ends: Sequence[tuple[float, str, str]], x: float) -> str:
 def _times(labels: Sequence[str], x: Callable[[int], float], height: int) -> str:
     if not labels:
         return ""
-    places = sorted({0, len(labels) // 2, len(labels) - 1})
-    anchors = {0: "start", len(labels) - 1: "end"} if len(places) > 1 else {}
+    last = len(labels) - 1
+    fit = (x(last) - x(0)) // (6 * len(labels[last]))
+    wanted = (last, 0, last // 2)  # in a narrow plot the newest alone
+    places = {place for count, place in enumerate(wanted, 1) if count <= max(fit, 1)}
+    anchors = {0: "start", last: "end"} if len(places) > 1 else {}
     return "".join(
         f'<text class="tick" x="{x(place):.1f}" y="{height - 5}" '
         f'text-anchor="{anchors.get(place, "middle")}">{escape(labels[place])}</text>'
-        for place in places
+        for place in sorted(places)
     )
 
 

@@ -55,13 +55,15 @@ def _section(seen: Seen, command: str, now: float) -> str:
     badge = (
         '<span class="badge bad">decide</span>' if told else '<span class="badge good">ok</span>'
     )
+    if not memory.windows and not told:
+        badge = '<span class="badge">nothing seen yet</span>'
     parts = [
         (
             f"<h2>{escape(watched.model)} version {escape(watched.version)} {badge}</h2>"
             f'<p class="quiet">{escape(", ".join(watched.roles))} · trained '
             f"{moment(watched.trained_at)} on {watched.manifest.rows.get('training', 0):,} rows</p>"
         ),
-        _words(told, list(next_steps(seen, command))),
+        _words(told, list(next_steps(seen, command))) if memory.windows or told else "",
         _tiles(seen),
         _traffic(memory.windows[-WINDOWS_SHOWN:]),
         _drift(seen),

@@ -31,7 +31,7 @@ def moment(seconds: float) -> str:
 def findings(seen: Seen, now: float) -> Iterator[str]:
     """Yield a sentence as HTML for everything that is not in order."""
     yield from (_of_alarm(seen, alarm) for alarm in seen.memory.open_alarms)
-    yield from _of_quality(seen)
+    yield from of_quality(seen)
     yield from _of_silence(seen, now)
 
 
@@ -60,7 +60,8 @@ def _of_alarm(seen: Seen, alarm: Alarm) -> str:
     )
 
 
-def _of_quality(seen: Seen) -> Iterator[str]:
+def of_quality(seen: Seen) -> Iterator[str]:
+    """Yield a sentence as HTML for every metric that is worse than its gate or than in training."""
     floors = {gate.metric: gate.floor for gate in seen.watched.manifest.gates}
     for point in seen.memory.newest_quality():
         smaller = point.metric in SMALLER_IS_BETTER
@@ -118,8 +119,8 @@ def next_steps(seen: Seen, command: str) -> Iterator[str]:
         f"{command} promote {model} NEW</pre>"
     )
     lines = "\n".join(
-        f'  - {{feature: {alarm.feature}, from: {day}, until: YYYY-MM-DD, reason: "…"}}'
-        for alarm in alarms[:3]
+        f'  - {{feature: {feature}, from: {day}, until: YYYY-MM-DD, reason: "…"}}'
+        for feature in dict.fromkeys(alarm.feature for alarm in alarms)
     )
     if lines:
         yield (

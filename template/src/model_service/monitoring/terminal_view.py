@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from html import unescape
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -15,6 +16,7 @@ from rich.text import Text
 from model_service.monitoring.drift_watch import DEPENDENCE
 from model_service.monitoring.gauges import Seen, traffic_due_seconds
 from model_service.monitoring.memory import Shift, recall
+from model_service.monitoring.report_words import of_quality
 from model_service.monitoring.watched_versions import WatchedVersion, watched_versions
 from model_service.prediction_log.store import PredictionStore
 from model_service.registry.registry import Registry
@@ -56,6 +58,8 @@ def view(seen: Sequence[Seen], previews: Previews, no_monitor: str = "") -> Rend
             for line in _troubles(one, preview, now)
         ]
     notes = [Text(told, style="dim") for one in seen for told in _notes(one)]
+    if any(p.source == "estimated" for one in seen for p in one.memory.newest_quality()):
+        notes.append(Text("  ~ is an estimate from the model's own scores.", style="dim"))
     last = max((one.memory.last_run for one in seen), default=0.0)
     return Group(table, *troubles, *notes, _when(last, no_monitor, now, bool(troubles)))
 
@@ -106,6 +110,8 @@ def _troubles(seen: Seen, preview: Mapping[str, Shift], now: float) -> Iterator[
                 f"[yellow]{escape(name)}[/] {shift.kind.replace('_', ' ')} in the window that is "
                 f"still open: {shift.effect:.3g}, chance explains {shift.limit:.3g}"
             )
+    for told in of_quality(seen):
+        yield unescape(told.replace("<b>", "[red]").replace("</b>", "[/]"))
     if memory.profile != "ok":
         yield f"[red]its reference profile is {memory.profile}[/]: train it again"
     began = memory.first_seen
