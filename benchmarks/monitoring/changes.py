@@ -21,9 +21,24 @@ def _hit(share: float, value: Callable[[Any], Any]) -> Change:
     return change
 
 
+def _hit_exactly(share: float, value: Callable[[Any], Any]) -> Change:
+    """Give this share of a window's rows, no more and no fewer, a value made from training."""
+
+    def change(column: Any, training: Any, chance: np.random.Generator) -> Any:
+        hit = np.zeros(len(column), dtype=bool)
+        hit[chance.permutation(len(column))[: round(share * len(column))]] = True
+        return column.mask(hit, value(training))
+
+    return change
+
+
 def _frozen(column: Any, _: Any, chance: np.random.Generator) -> Any:
     known = column.dropna()
     return known.iloc[[int(chance.integers(len(known)))] * len(column)].set_axis(column.index)
+
+
+def _far(known: Any) -> Any:
+    return known.max() + 10 * known.std()
 
 
 CHANGES: dict[str, Change] = {
@@ -32,8 +47,19 @@ CHANGES: dict[str, Change] = {
     "2 % of a new category": _hit(0.02, lambda _: "never seen before"),
     "unit (feet for metres)": lambda column, _, __: column / 0.3048,
     "frozen": _frozen,
-    "1 % outliers (10 SD beyond)": _hit(0.01, lambda known: known.max() + 10 * known.std()),
+    "1 % outliers (10 SD beyond)": _hit(0.01, _far),
 }
+"""What hits a share of the rows hits each by chance: some windows have more of it, some nothing."""
+
+MORE_CHANGES: dict[str, Change] = {
+    "5 % missing, exactly": _hit_exactly(0.05, lambda _: None),
+    "2 % of a new category, exactly": _hit_exactly(0.02, lambda _: "never seen before"),
+    "1 % outliers in varied numbers": _hit(0.01, _far),
+    "1 % outliers in varied numbers, exactly": _hit_exactly(0.01, _far),
+    "1 % outliers in other numbers": _hit(0.01, _far),
+    "1 % outliers in other numbers, exactly": _hit_exactly(0.01, _far),
+}
+"""Of a number that is one value in half of the rows ten deviations may be less than a unit."""
 
 
 def columns_for(change: str, table: pd.DataFrame) -> list[str]:
@@ -47,7 +73,9 @@ def columns_for(change: str, table: pd.DataFrame) -> list[str]:
         return [str(name) for name in table.columns if table[name].isna().mean() < 0.1]
     if "category" in change:
         return [str(name) for name in table.columns if table[name].dtype == object]
-    if "outliers" in change:
-        return [name for name in numbers if table[name].isna().mean() < 0.1]
     varied = [n for n in numbers if table[n].value_counts(normalize=True).iloc[0] < 0.5]
+    if "outliers" in change:
+        tried = [n for n in numbers if ("varied" in change) <= (n in varied)]
+        tried = [n for n in tried if ("other" in change) <= (n not in varied)]
+        return [name for name in tried if table[name].isna().mean() < 0.1]
     return [n for n in varied if table[n].nunique() > 2 and table[n].isna().mean() < 0.5]

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from benchmarks.monitoring.changes import CHANGES, columns_for
+from benchmarks.monitoring.changes import CHANGES, MORE_CHANGES, Change, columns_for
 from benchmarks.monitoring.false_alarms import p_values, psis_of
 from benchmarks.monitoring.tables import tables
 from benchmarks.monitoring.windows import Split, dependence_values
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=0.1, help="false alarms a month")
     parser.add_argument("--export", type=Path)
     given = parser.parse_args()
-    chance = np.random.default_rng(1)
+    chance, more = np.random.default_rng(1), np.random.default_rng(3)
     tallies: Tallies = defaultdict(Tally)
     for table in tables().values():
         for number in range(given.splits):
@@ -67,7 +67,9 @@ def main() -> None:
                 if len(windows) == 4:
                     tests = TESTS_OF_A_FEATURE * len(table.columns)
                     levels = Levels.for_budget(given.budget, a_month, tests)
-                    _change(table, split, windows, levels, chance, tallies, a_month, folder)
+                    asked = (table, split, windows, levels, tallies, a_month)
+                    _change(*asked, CHANGES, chance, folder)
+                    _change(*asked, MORE_CHANGES, more)
     print("| rows | a month | change | cases | found | wrong | unchanged, yet an alarm | p | PSI |")
     print("|---|---|---|---|---|---|---|---|---|")
     for (size, a_month, change), tally in sorted(tallies.items()):
@@ -83,13 +85,14 @@ def _change(
     split: Split,
     windows: list[pd.DataFrame],
     levels: Levels,
-    chance: np.random.Generator,
     tallies: Tallies,
     a_month: int,
-    export: Path | None,
+    changes: dict[str, Change],
+    chance: np.random.Generator,
+    export: Path | None = None,
 ) -> None:
     counted = [split.count(window) for window in windows]
-    for change, act in CHANGES.items():
+    for change, act in changes.items():
         columns = columns_for(change, table)
         for _ in range(TRIES if columns else 0):
             column = columns[int(chance.integers(len(columns)))]
