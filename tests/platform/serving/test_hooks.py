@@ -55,7 +55,9 @@ def test_hooks_hear_of_versions_answers_refusals_and_truth(tmp_path: Path) -> No
         truths = {"ground_truth": [{"prediction_id": prediction_id, "value": "stays"}]}
         server.client.post("/v1/ground-truth", json=truths)
         ask(server, {**ROW, "plantedfield": 1})
-        rejection, unknown = events(tmp_path, "on_rejection", 2)
+        tensor = {"name": "a", "shape": [1], "datatype": "FP64", "data": ["planted"]}
+        server.client.post("/v2/models/sums/infer", json={"inputs": [tensor]})
+        rejection, unknown, of_tensors = events(tmp_path, "on_rejection", 3)
         [[told]] = events(tmp_path, "on_ground_truth", 1)
         loaded = events(tmp_path, "on_load", 4)
         wait_for(
@@ -68,6 +70,8 @@ def test_hooks_hear_of_versions_answers_refusals_and_truth(tmp_path: Path) -> No
     assert (rejection["model"], rejection["problem"]) == ("people", "rows-rejected")
     assert ["/rows/1/customer", "wrong_type"] in rejection["faults"]
     assert (unknown["model"], unknown["faults"]) == ("sums", [["/rows/0", "unknown_field"]])
+    assert (of_tensors["model"], of_tensors["problem"]) == ("sums", "rows-rejected")
+    assert ["/rows/0/a", "wrong_type"] in of_tensors["faults"]
     assert (told[0]["prediction_id"], told[1]) == (prediction_id, "matched")
     assert {(one["model"], one["state"]) for one in loaded} >= {("people", "ready")}
     everything = b"".join(path.read_bytes() for path in tmp_path.glob("on_*.jsonl"))

@@ -293,8 +293,11 @@ def test_every_layer_has_one_shape_of_error(
 
 def test_limits_hold(server: ServerProcess) -> None:
     many = [1.0] * 501
+    refused = 'model_service_predictions_total{model="sums",outcome="invalid_input",version="2"}'
+    before = samples(server)[refused]
     error(server.client.post(INFER, json=body_of(many, many, ["well"] * 501)), 413)
     error(server.client.post(INFER, content=b" " * 200_001), 413)
+    assert samples(server)[refused] == before + 2
 
 
 def test_rows_that_got_no_answer_are_not_counted_as_answered(server: ServerProcess) -> None:

@@ -153,6 +153,7 @@ class Service(Starlette):
             self._identifiers,
             self.recorder,
             lambda: self.is_draining,
+            self.hooks,
         )
         self.retention = Retention(settings, repository, self.recorder.place, self._tell_of_fault)
         self.ground_truth = GroundTruthEndpoint(

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from model_service.hooks import Hooks, Rejection
 from model_service.serving.answered_request import AnsweredRequest
 from model_service.serving.http_protocol import WHOLE_BODY
 from model_service.serving.inference_protocol.inference import (
@@ -125,6 +126,7 @@ class InferenceProtocol:
         identifiers: Identifiers,
         recorder: PredictionRecorder,
         is_draining: Callable[[], bool],
+        hooks: Hooks,
     ) -> None:
         self._settings = settings
         self._loader = loader
@@ -133,6 +135,7 @@ class InferenceProtocol:
         self._identifiers = identifiers
         self._recorder = recorder
         self._is_draining = is_draining
+        self._hooks = hooks
 
     async def answer(
         self,
@@ -155,7 +158,7 @@ class InferenceProtocol:
             answer = await getattr(self, f"_{found.name}")(asked)
         except ProblemError as problem:
             answer, outcome = _refusal(problem), outcome_of(problem.slug)
-            self._count_refused(asked, problem, started)
+            self._tell_refused(asked, problem, started)
         except ClientGoneError:
             self._observe(scope["method"], route, CLIENT_GONE, "abandoned", asked, started)
             return
@@ -202,7 +205,11 @@ class InferenceProtocol:
     async def _infer(self, asked: _Asked) -> _Answer:
         models = self._loader.current
         asked.resolved = models.resolve(asked.model or "", asked.version)
-        body = await self._body(asked)
+        try:
+            body = await self._body(asked)
+        except ProblemError:
+            asked.resolved.served.meters.outcomes["invalid_input"] += 1
+            raise
         routing = models.routings.get(asked.model or "") if asked.version is None else None
         if routing is not None:
             asked.resolved = routing.choose_for(entity_of(body, asked.json_length))
@@ -217,11 +224,16 @@ class InferenceProtocol:
         length = (b"inference-header-content-length", b"%d" % inferred.json_length)
         return _Answer(inferred.body, kind=b"application/octet-stream", headers=(length,))
 
-    def _count_refused(self, asked: _Asked, problem: ProblemError, started: float) -> None:
-        if problem.read is None or asked.resolved is None:
+    def _tell_refused(self, asked: _Asked, problem: ProblemError, started: float) -> None:
+        if asked.resolved is None:
             return
         loaded, alias = asked.resolved.served.loaded, asked.resolved.alias
         at, seconds = time.time(), time.perf_counter() - started
+        places = tuple((fault.pointer, fault.code) for fault in problem.faults)
+        told = Rejection(at, asked.request_id, loaded.model, loaded.version, problem.slug, places)
+        self._hooks.offer("on_rejection", told)
+        if problem.read is None:
+            return
         self._recorder.append(
             AnsweredRequest(
                 loaded, alias, asked.request_id, None, (), problem.read, (), at, seconds
@@ -258,15 +270,10 @@ class InferenceProtocol:
 
     async def _statistics(self, asked: _Asked) -> _Answer:
         if asked.model is not None:
-            wanted = self._resolved(asked).served
-            return _json({"model_stats": [self._counted(wanted)]})
-        return _json(
-            {
-                "model_stats": [
-                    self._counted(state.served) for _, state in self._states() if state.served
-                ]
-            }
-        )
+            wanted = [self._resolved(asked).served]
+        else:
+            wanted = [state.served for _, state in self._states() if state.served]
+        return _json({"model_stats": [self._counted(served) for served in wanted]})
 
     async def _index(self, asked: _Asked) -> _Answer:
         body = await self._small_body(asked)

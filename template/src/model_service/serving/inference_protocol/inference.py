@@ -171,10 +171,12 @@ def _check_outputs(request: InferRequest, contract: Contract) -> None:
 
 
 def _refused(read: ReadRows) -> ProblemError:
-    position, faults = next(iter(read.faults.items()))
-    first = faults_of(position, faults)[0]
+    faults = [fault for row, found in read.faults.items() for fault in faults_of(row, found)]
+    position, first = next(iter(read.faults)), faults[0]
     others = f" {len(read.faults) - 1} more rows are refused." if len(read.faults) > 1 else ""
-    problem = ProblemError("rows-rejected", f"Row {position}: {first.message}{others}")
+    problem = ProblemError(
+        "rows-rejected", f"Row {position}: {first.message}{others}", faults=faults
+    )
     problem.read = ReadRows(len(read.faults), (), [], {}, read.faults)
     return problem
 
