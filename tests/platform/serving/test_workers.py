@@ -3,13 +3,16 @@ nothing."""
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -125,6 +128,25 @@ def test_a_worker_that_is_killed_is_replaced_and_its_numbers_are_counted_once(
         wait_for(lambda: len(scrapes(server)) == 2, "a scrape of each")
         for told in scrapes(server).values():
             assert told[ANSWERED] == answered
+
+
+def test_workers_do_not_outlive_a_kill_of_the_process_that_started_them(
+    server: ServerProcess,
+) -> None:
+    workers = workers_of(server)
+    server.process.kill()
+    server.process.wait(SECONDS)
+
+    def port_is_free() -> bool:
+        with socket.socket() as another:
+            return another.connect_ex(("127.0.0.1", server.port)) == errno.ECONNREFUSED
+
+    try:
+        wait_for(port_is_free, "a port for the next start")
+    finally:
+        for worker in workers:
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
 
 
 def test_every_worker_follows_traffic(server: ServerProcess, tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import shlex
 import signal
 import socket
 import sys
 import tempfile
+import threading
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -121,10 +123,20 @@ def _numbers_folder() -> tempfile.TemporaryDirectory[str]:
 
 def _worker_app(settings: Settings, repository: Repository, numbers: Path) -> Starlette:
     """Make the app of one worker process; it is called in that process."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     app = create_app(settings, repository, numbers=SharedNumbers(numbers))
     assert isinstance(app, Service)
     _take_the_process(app)
     return app
+
+
+def _end_with_parent() -> None:
+    """Let a worker stop, as if told to, when the process that started it was killed: nobody else
+    would tell it, and it would keep the port from the next start."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _config(settings: Settings, app: object, workers: int = 1) -> uvicorn.Config:
