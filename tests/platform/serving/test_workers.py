@@ -149,6 +149,15 @@ def test_workers_do_not_outlive_a_kill_of_the_process_that_started_them(
                 os.kill(worker, signal.SIGKILL)
 
 
+def test_hooks_that_no_worker_can_load_end_the_start_instead_of_starting_it_for_ever(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "hooks.py").write_text("import nothing_of_that_name")
+    with stub_server(tmp_path, wait=False, server={"port": 0, "workers": 2}) as server:
+        assert server.process.wait(SECONDS) != 0
+        wait_for(lambda: "cannot be imported: Module" in server.told[-1], "the reason, told last")
+
+
 def test_every_worker_follows_traffic(server: ServerProcess, tmp_path: Path) -> None:
     promote(tmp_path / "traffic.yaml", "sums", "3", by="anna")
     seen: dict[str, str] = {}

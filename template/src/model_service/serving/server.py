@@ -21,6 +21,7 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
+from model_service.hooks import load_hooks
 from model_service.registry.registry import Registry
 from model_service.registry.traffic import Traffic, read_traffic
 from model_service.repository import Repository, how_to_install
@@ -102,6 +103,7 @@ def _serve_by_workers(
     settings: Settings, repository: Repository, listener: socket.socket, url: str
 ) -> None:
     workers = settings.server.workers
+    load_hooks(repository.root, _say)  # a worker that cannot would be started for ever
     _say(f"{workers} workers, whose numbers add up in /metrics of each. Try {url}/readyz")
     with _numbers_folder() as numbers:
         make_app = partial(_worker_app, settings, repository, Path(numbers))
