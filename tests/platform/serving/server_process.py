@@ -96,6 +96,17 @@ class ServerProcess:
             raise
 
 
+def workers_of(server: ServerProcess) -> set[int]:
+    """Return the worker processes of a service; on Linux only."""
+    listed = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
+    workers = set()
+    for pid in map(int, listed.split()):
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"spawn_main" in command:
+            workers.add(pid)
+    return workers
+
+
 @contextmanager
 def real_server(
     repository: Path, *, before: Sequence[str] = (), wait: bool = True, **settings: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.platform.serving.server_process import ServerProcess, stub_server
+from tests.platform.serving.server_process import ServerProcess, stub_server, workers_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,14 +34,17 @@ def ready(server: ServerProcess) -> int:
     return httpx.get(f"{server.url}/readyz", trust_env=False).status_code
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("workers", "tells_all"), [(1, False), (2, False), (2, True)])
 def test_after_sigterm_it_is_not_ready_and_answers_until_callers_have_left(
-    tmp_path: Path, workers: int
+    tmp_path: Path, workers: int, tells_all: bool
 ) -> None:
+    """Some tell the whole group of processes, so that workers hear of it twice."""
     with stub_server(tmp_path, server=serving(workers)) as server:
         deadline = time.monotonic() + 20
         while ready(server) != 200:
             assert time.monotonic() < deadline
+        for process in workers_of(server) if tells_all else ():
+            os.kill(process, signal.SIGTERM)
         server.process.send_signal(signal.SIGTERM)
         while ready(server) != 503:
             assert time.monotonic() < deadline

@@ -21,7 +21,7 @@ import pytest
 from model_service.registry.traffic import promote
 from model_service.serving import shared_numbers
 from model_service.serving.shared_numbers import SharedNumbers
-from tests.platform.serving.server_process import SOURCES, ServerProcess, stub_server
+from tests.platform.serving.server_process import SOURCES, ServerProcess, stub_server, workers_of
 
 ROW = {"a": 1, "b": 2, "how": "well"}
 SUMS = "/v1/models/sums/predict"
@@ -81,16 +81,6 @@ def scrapes(server: ServerProcess, count: int = 60) -> dict[str, dict[str, float
         if len(found) == 2:
             break
     return found
-
-
-def workers_of(server: ServerProcess) -> set[int]:
-    listed = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
-    workers = set()
-    for pid in map(int, listed.split()):
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        if b"spawn_main" in command:
-            workers.add(pid)
-    return workers
 
 
 def test_each_worker_tells_the_sum_of_all(server: ServerProcess) -> None:

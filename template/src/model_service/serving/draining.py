@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import signal
 import threading
 from collections.abc import Callable
@@ -26,7 +27,8 @@ def drain_before_stopping(app: Drained) -> None:
 
     From the signal on, `/readyz` answers 503. After SIGTERM the service accepts and answers
     requests for `server.drain_seconds` more: orchestrators go on sending them until they have seen
-    that it is not ready. A second signal, or Ctrl-C, does not wait.
+    that it is not ready. A second signal, or Ctrl-C, does not wait; but a worker may hear of one
+    SIGTERM twice, from who told the whole group of processes and from the process that started it.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -38,6 +40,9 @@ def drain_before_stopping(app: Drained) -> None:
 
 def _draining(app: Drained, stop: Handler, loop: asyncio.AbstractEventLoop) -> Handler:
     def handle(number: int, frame: FrameType | None) -> None:
+        is_worker = multiprocessing.parent_process() is not None
+        if number == signal.SIGTERM and app.is_draining and is_worker:
+            return
         seconds = app.settings.server.drain_seconds
         waits = number == signal.SIGTERM and seconds and not app.is_draining
         app.is_draining = True
