@@ -13,6 +13,8 @@ import pytest
 
 from model_service.monitoring.gauges import COUNTERS
 from model_service.monitoring.gauges import FAMILIES as GAUGES
+from model_service.monitoring.memory import recall_drill
+from model_service.prediction_log.store import open_store
 from model_service.serving.metrics import FAMILIES
 from tests.monitoring.alarm_chain import Chain, running_chain, wait_for
 from tests.monitoring.test_rules import MONITORING, RULES
@@ -105,3 +107,8 @@ def test_a_drill_goes_through_every_link_and_leaves_the_version_alone(chain: Cha
     broken = drill("--seconds", "8")
     assert broken.returncode == 1, broken.stdout + broken.stderr
     assert "✗ monitor: nothing within 8 s; the chain breaks here" in broken.stdout
+    store = open_store("prediction_log", chain.repository.root)
+    remembered = recall_drill(store)
+    store.close()
+    assert remembered is not None
+    assert remembered.started_at > remembered.alarmed_at  # by which DrillFailed fires

@@ -13,21 +13,28 @@ import pytest
 from rich.console import Console
 
 from model_service.drift.counts import Counts
+from model_service.hooks import load_hooks
+from model_service.monitoring.gauges import Seen
 from model_service.monitoring.memory import Alarm, VersionMemory, recall
+from model_service.monitoring.monitor import Monitor
 from model_service.monitoring.report import report_page
 from model_service.monitoring.terminal_view import seen_versions, view
-from model_service.monitoring.windows import close_window, pending_counts
+from model_service.monitoring.windows import close_window, is_full, pending_counts
 from model_service.prediction_log.records import LoggedCounts
 from model_service.registry.profile import FeatureCounts
 from model_service.registry.registry import Registry
-from model_service.settings import read_settings
+from model_service.registry.traffic import shadow
+from model_service.settings import Monitoring, read_settings
+from model_service.training import train
 from tests.debian import program
+from tests.monitoring.alarm_chain import wait_for
 from tests.monitoring.watched_history import History
 from tests.monitoring.watched_repository import MODEL, make_watched_repository, rows_like_training
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from model_service.monitoring.watched_versions import WatchedVersion
     from model_service.repository import Repository
 
 MEETING = """<script>
@@ -43,6 +50,12 @@ document.title = meeting.join("; ") || "no words meet"
 </script>"""
 QUIET_HOURS = 3
 HOURS = 6
+HEARD = "heard.txt"
+HOOKS = """\
+def on_drift(drift):
+    with open({!r}, "a") as file:
+        print(drift.feature, file=file)
+"""
 
 
 def rows_of(hour: int) -> list[dict[str, Any]]:
@@ -55,6 +68,10 @@ def rows_of(hour: int) -> list[dict[str, Any]]:
 def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     root = tmp_path_factory.mktemp("report")
     repository = make_watched_repository(root, "name: small\ntitle: Small & <b>bold</b>\n")
+    heard = (
+        f"def on_drift(drift):\n    print(drift.feature, file=open({str(root / HEARD)!r}, 'a'))\n"
+    )
+    (root / "hooks.py").write_text(heard, encoding="utf-8")
     history = History(repository, MODEL)
     history.hours(HOURS, rows_of, target="price")
     return history
@@ -74,6 +91,8 @@ def test_every_change_is_remembered_with_its_hour_and_nothing_else(history: Hist
     assert not [a for a in memory.alarms if a.kind == "dependence"], "what drifts explains it"
     untouched = {"rooms", "floor", "noise", "heating"}
     assert not untouched & {alarm.feature for alarm in memory.alarms}
+    heard = history.monitor.repository.root / HEARD
+    wait_for(lambda: {"area", "age"} <= set(heard.read_text().split()), "on_drift hears of it")
     began = min(a.since for a in memory.open_alarms if a.feature == "area")
     assert abs(began - memory.windows[QUIET_HOURS - 1].start) < 1
 
@@ -97,6 +116,24 @@ def test_a_row_belongs_to_one_window_though_its_minute_is_written_again(
         (150, FeatureCounts([150, 300], missing=150)),
         (50, FeatureCounts([50, 100], missing=50)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "seconds", "closes"),
+    [
+        (500, 3600, True),
+        (499, 3600, False),
+        (5000, 3599, False),
+        (1, 86_399, False),
+        (1, 86_400, True),
+        (0, 86_400, False),
+    ],
+)
+def test_a_window_closes_by_count_and_time_or_after_a_day(
+    rows: int, seconds: float, closes: bool
+) -> None:
+    memory = VersionMemory("other", "1", open_since=1_000.0)
+    assert is_full(memory, Counts(rows), 1_000.0 + seconds, Monitoring()) is closes
 
 
 def test_quality_is_measured_with_an_interval_once_the_truth_is_known(history: History) -> None:
@@ -196,3 +233,63 @@ def test_a_report_of_no_window_yet_does_not_say_that_nothing_differs(
     page = report_page(read_settings(repository, {}), [fresh])
     assert "No window is closed yet" in page
     assert "Nothing that is watched differs" not in page
+
+
+def test_a_page_of_fifty_features_is_small_and_quick(
+    history: History, repository: Repository
+) -> None:
+    [seen] = seen_versions(repository, Registry(repository.root / "registry"), history.store)
+    names = [f"feature_{place}" for place in range(50)]
+    contract, profile = seen.watched.contract, seen.watched.profile
+    assert profile is not None
+    area = contract.features[0]
+    wide = msgspec.structs.replace(
+        seen.watched,
+        contract=msgspec.structs.replace(
+            contract, features=tuple(msgspec.structs.replace(area, name=name) for name in names)
+        ),
+        profile=msgspec.structs.replace(
+            profile, features=dict.fromkeys(names, profile.features["area"])
+        ),
+    )
+    window = seen.memory.windows[-1]
+    counts = Counts.decode(window.counts or b"")
+    counts.features |= dict.fromkeys(names, counts.features["area"])
+    shifts = dict.fromkeys([*names, "prediction", "score"], window.shifts["area"])
+    kept = msgspec.structs.replace(window, shifts=shifts, counts=counts.encode())
+    alarms = [Alarm(name, "distribution", window.start, 0.5, 0.1) for name in names]
+    memory = msgspec.structs.replace(seen.memory, windows=[kept] * 96, alarms=alarms)
+    begun = time.process_time()
+    page = report_page(read_settings(repository, {}), [Seen(wide, memory)])
+    assert time.process_time() - begun < 2
+    assert 30_000 < len(page) < 1_000_000
+    assert all(f">{name}<" in page for name in names)
+
+
+def test_an_alarm_ends_after_three_windows_without_it_and_not_before(history: History) -> None:
+    is_open = []
+    for hour in range(3, 9):
+        later = time.time() + hour * 3600
+        history.write(rows_like_training(600, seed=400 + hour), later - 1800)
+        history.monitor.run(later)
+        memory = recall(history.store, MODEL, "1")
+        is_open.append("age" in {alarm.feature for alarm in memory.open_alarms})
+    assert is_open[:2] == [True, True]
+    assert not is_open[-1]
+    [ended] = [alarm for alarm in memory.alarms if alarm.feature == "age"]
+    assert ended.calm == 3
+
+
+def test_versions_of_a_model_share_its_budget(repository: Repository) -> None:
+    train(repository, MODEL)
+    shadow(repository.traffic, MODEL, "2", "test")
+    budgets = {}
+
+    class Listening(Monitor):
+        def _look(self, watched: WatchedVersion, budget: float, *rest: Any, **named: Any) -> Seen:
+            budgets[watched.version] = budget
+            return super()._look(watched, budget, *rest, **named)
+
+    hooks = load_hooks(repository.root, print)
+    Listening(read_settings(repository, {}), repository, hooks, print).run(time.time())
+    assert budgets == {"1": 0.05, "2": 0.05}
