@@ -318,6 +318,23 @@ def test_who_steps_through_with_a_debugger_is_not_hurried(before: str, code: int
     assert subprocess.run(command, env=environment, check=False).returncode == code
 
 
+def test_workers_that_start_slowly_are_waited_for(repository: Path, tmp_path: Path) -> None:
+    """As where little of a processor is given to a container, or a disk is cold."""
+    late = 'import sys, time\nif "spawn_main" in str(sys.orig_argv): time.sleep(7)\n'
+    (tmp_path / "sitecustomize.py").write_text(late)
+    places = (str(tmp_path), os.environ.get("PYTHONPATH", str(SOURCES)))
+    settings = {"MODEL_SERVICE_SERVER__WORKERS": "2", "PYTHONPATH": os.pathsep.join(places)}
+    with real_server(repository, wait=False, **settings) as server:
+
+        def are_both_there() -> bool:
+            try:
+                return "model_service_workers 2.0" in server.client.get("/metrics").text
+            except httpx.TransportError:
+                return False
+
+        wait_for(are_both_there, "two workers that answer")
+
+
 def test_of_several_workers_one_that_hangs_is_replaced(repository: Path) -> None:
     with real_server(repository, MODEL_SERVICE_SERVER__WORKERS="2", **LIMIT) as server:
         path, hangs = "/v1/models/moody/predict", {"rows": [{**ROW, "a": HANGS}]}

@@ -43,6 +43,9 @@ BACKLOG = 2048
 STUCK_SECONDS = 5.0
 STUCK_REQUESTS = 3.0
 """A process is ended when its event loop stood still for so many times the limit of a request."""
+SECONDS_OF_SILENCE = 30
+"""After which a worker is replaced that says nothing, as one that has not even started; by default
+it would be killed after 5 seconds, again and again where little of a processor is given to it."""
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - only folders with a name that nobody knows are made in it
 
 
@@ -155,6 +158,7 @@ def _config(settings: Settings, app: object, workers: int = 1) -> uvicorn.Config
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=SECONDS_IDLE_CONNECTION,
+        timeout_worker_healthcheck=SECONDS_OF_SILENCE,
         timeout_graceful_shutdown=int(settings.limits.seconds_per_request) + 5,
     )
 
