@@ -191,6 +191,16 @@ def a_profile_without_a_feature(root: Path) -> None:
     seal_and_measure(root)
 
 
+def a_blind_spot(root: Path) -> None:
+    """Whatever happens to the island, watching would not find it."""
+    path = root / VERSION / "blind_spots.json"
+    spots = json.loads(path.read_text(encoding="utf-8"))
+    assert not spots["blind"]
+    path.chmod(0o644)
+    path.write_text(json.dumps({**spots, "blind": ["island"]}), encoding="utf-8")
+    seal_and_measure(root)
+
+
 def a_slice_that_is_worse_off(root: Path) -> None:
     """What is true of the heaviest birds of one island was written down wrongly."""
     edit(
@@ -330,6 +340,7 @@ DEFECTS = [
     Defect("DAT-4", "the tests of a model run none of its code", only_empty_tests),
     Defect("DAT-5", "features depend on their neighbours", features_that_depend_on_the_batch),
     Defect("DAT-6", "the reference profile lacks a feature", a_profile_without_a_feature),
+    Defect("DAT-6", "watching is blind for an important feature", a_blind_spot),
     Defect("DAT-7", "features take too long", slow_features),
     Defect(
         "MOD-1",

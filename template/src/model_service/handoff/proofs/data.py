@@ -11,6 +11,7 @@ import numpy as np
 
 from model_service.contract.contract import Feature
 from model_service.contract.examples import example_rows
+from model_service.drift.blind_spots import blind_features
 from model_service.drift.counts import Counter
 from model_service.drift.rule import TESTS_OF_A_FEATURE, Levels, examine, windows_per_month
 from model_service.handoff.expectation import (
@@ -23,6 +24,7 @@ from model_service.handoff.expectation import (
 from model_service.handoff.outcome import SkippedError, UnmetError, proves
 from model_service.handoff.proofs.model_tests import models_tested
 from model_service.handoff.subject import Subject
+from model_service.model_settings import read_model_settings
 from model_service.registry.loaded_version import LoadedVersion, ModelError
 from model_service.registry.profile import PROFILE, ProfileMismatchError, read_profile
 
@@ -148,17 +150,25 @@ def _same(one: Any, other: Any) -> bool:
 @proves("DAT-6")
 def drift_is_measured_against_the_profile(subject: Subject) -> str:
     """Hold one golden row, as if callers sent nothing else, against the profile of each champion:
-    the rule must alarm."""
+    the rule must alarm. No important feature may be a blind spot."""
     for model, champion in subject.champions.items():
         if PROFILE not in champion.manifest.files:
             raise UnmetError(f"{model} {champion.version} has no reference profile")
+        folder = subject.registry.folder(model, champion.version)
         try:
-            profile = read_profile(subject.registry.folder(model, champion.version))
+            profile = read_profile(folder)
         except ProfileMismatchError as error:
             raise UnmetError(f"{model} {champion.version}: {error}") from None
-        lacking = sorted(set(champion.contract.feature_names) - set(profile.features))
+        names = champion.contract.feature_names
+        important = read_model_settings(subject.repository, model).important_features or names
+        lacking = sorted({*names, *important} - set(profile.features))
         if lacking:
             raise UnmetError(f"the reference profile of {model} has no {lacking[0]}")
+        if blind := [name for name in blind_features(folder) or () if name in important]:
+            raise UnmetError(
+                f"{model} {champion.version} is blind for {blind[0]}: see its card.md, then say in "
+                f"models/{model}/model.yaml what traffic comes, or which features are important"
+            )
         read = champion.reader.read_rows([champion.golden[0].row] * ROWS_OF_A_WINDOW)
         answers = champion.predict(read.values)
         window = Counter(champion.contract, profile).count(
