@@ -111,6 +111,20 @@ def test_a_contract_that_breaks_callers_needs_a_new_major_version(repository: Re
     assert champion(repository) == "5"
 
 
+def test_nor_do_some_of_the_callers_get_a_contract_that_breaks_them(repository: Repository) -> None:
+    before = repository.traffic.read_bytes()
+    refused = command(repository, "canary", NAME, "4", "1")
+    assert refused.returncode == 1
+    assert "features.length.maximum" in refused.stdout
+    assert f"canary {NAME} 4 1 --accept" in refused.stderr
+    assert repository.traffic.read_bytes() == before
+    assert command(repository, "canary", NAME, "4", "1", "--accept").returncode == 0
+    assert command(repository, "canary", NAME, "4", "0").returncode == 0
+    assert command(repository, "canary", NAME, "5", "1").returncode == 0
+    repository.traffic.unlink()
+    assert "need a champion" in command(repository, "canary", NAME, "2", "1").stderr
+
+
 def test_callers_of_a_champion_that_is_broken_are_not_broken_too(repository: Repository) -> None:
     folder = repository.root / "registry" / NAME / "1"
     (folder / "model.onnx").chmod(0o644)

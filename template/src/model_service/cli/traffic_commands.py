@@ -14,7 +14,7 @@ from model_service.cli.compare_command import (
     refuse_contract,
     refuse_to_promote,
 )
-from model_service.cli.terminal import NOT_IN_ORDER, say, state, stop
+from model_service.cli.terminal import NOT_IN_ORDER, command_line, say, state, stop
 from model_service.cli.version_commands import (
     PANEL,
     Name,
@@ -117,6 +117,7 @@ def canary(
     percent: Annotated[
         float, typer.Argument(metavar="PERCENT", min=0, max=100, help="Of the requests; 0 ends it.")
     ],
+    accept: Annotated[bool, typer.Option("--accept", help="Although callers break.")] = False,
 ) -> None:
     """Let a version answer a percentage of the requests; each entity stays with one version."""
     from model_service.registry import traffic
@@ -124,6 +125,14 @@ def canary(
     repository: Repository = context.obj
     if percent:
         _check_it_may_answer(repository, name, version)
+        champion = traffic.read_traffic(repository.traffic).models.get(name)
+        new = loaded(repository, name, version)
+        reason = None
+        if champion and champion.champion:
+            reason = _refuse_by_contract(repository, name, champion.champion, new)
+        if reason and not accept:
+            again = command_line(f"canary {name} {version} {percent:g} --accept")
+            stop(f"No caller is sent there: {reason}. If that is meant: {again}.", NOT_IN_ORDER)
     else:
         known_model(repository, name)
     entry = traffic.canary(repository.traffic, name, version, percent, by=_person())
