@@ -15,6 +15,7 @@ from rich.console import Console
 from model_service.drift.counts import Counts
 from model_service.hooks import load_hooks
 from model_service.monitoring.gauges import Seen
+from model_service.monitoring.look import Look
 from model_service.monitoring.memory import Alarm, VersionMemory, recall
 from model_service.monitoring.monitor import Monitor
 from model_service.monitoring.report import report_page
@@ -283,13 +284,16 @@ def test_an_alarm_ends_after_three_windows_without_it_and_not_before(history: Hi
 def test_versions_of_a_model_share_its_budget(repository: Repository) -> None:
     train(repository, MODEL)
     shadow(repository.traffic, MODEL, "2", "test")
-    budgets = {}
+    budgets = []
 
     class Listening(Monitor):
-        def _look(self, watched: WatchedVersion, budget: float, *rest: Any, **named: Any) -> Seen:
-            budgets[watched.version] = budget
-            return super()._look(watched, budget, *rest, **named)
+        def _look_at(self, watched: WatchedVersion, *rest: Any) -> Look:
+            budgets.append((watched.version, rest[-1]))
+            return super()._look_at(watched, *rest)
 
     hooks = load_hooks(repository.root, print)
-    Listening(read_settings(repository, {}), repository, hooks, print).run(time.time())
-    assert budgets == {"1": 0.05, "2": 0.05}
+    monitor = Listening(read_settings(repository, {}), repository, hooks, print)
+    monitor.run(time.time())
+    assert sorted(budgets) == [("1", 0.05), ("2", 0.05)]
+    monitor.previews()
+    assert sorted(budgets[2:]) == [("1", 0.05), ("2", 0.05)], "an open window is judged alike"

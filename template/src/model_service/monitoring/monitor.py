@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.server import HTTPServer
 
 import msgspec
@@ -117,22 +117,29 @@ class Monitor:
             if not isinstance(one, WatchedVersion):
                 model, version, error = one
                 self._failed("version", f"{model} version {version}", error)
-        models = Counter(one.model for one in watched if not one.is_drill)
-        seen = []
-        for one in watched:
-            budget = self._settings.monitoring.false_alarms_per_month / max(models[one.model], 1)
-            seen.append(self._look(one, budget, now, is_thorough=is_thorough))
+        budgets = self._budgets(watched)
+        seen = [
+            self._look(one, budgets[one.model], now, is_thorough=is_thorough) for one in watched
+        ]
         self.gauges.drill = recall_drill(self.store)
         self.gauges.seen = seen
 
     def previews(self) -> dict[tuple[str, str], dict[str, Shift]]:
         """Return what the windows that are still open would show, of each version last seen."""
         found = {}
+        budgets = self._budgets([one.watched for one in self.gauges.seen])
         for one in self.gauges.seen:
             if not one.watched.is_drill:
-                look = self._look_at(one.watched, one.memory, time.time())
+                budget = budgets[one.watched.model]
+                look = self._look_at(one.watched, one.memory, time.time(), budget)
                 found[one.watched.model, one.watched.version] = look.preview()
         return found
+
+    def _budgets(self, watched: Sequence[WatchedVersion]) -> dict[str, float]:
+        """Return the false alarms a month that each version of a model may raise."""
+        versions = Counter(one.model for one in watched if not one.is_drill)
+        budget = self._settings.monitoring.false_alarms_per_month
+        return {one.model: budget / max(versions[one.model], 1) for one in watched}
 
     def close(self) -> None:
         """Let hooks end, and let another monitor begin."""
@@ -163,11 +170,9 @@ class Monitor:
         return Seen(watched, memory)
 
     def _look_at(
-        self, watched: WatchedVersion, memory: VersionMemory, now: float, budget: float = 0.0
+        self, watched: WatchedVersion, memory: VersionMemory, now: float, budget: float
     ) -> Look:
-        monitoring = self._settings.monitoring
-        budget = budget or monitoring.false_alarms_per_month
-        return Look(self.store, watched, memory, monitoring, budget, now)
+        return Look(self.store, watched, memory, self._settings.monitoring, budget, now)
 
     def _announce(self, watched: WatchedVersion, alarm: Alarm) -> None:
         self._tell(

@@ -166,8 +166,9 @@ def drift_is_measured_against_the_profile(subject: Subject) -> str:
             raise UnmetError(f"the reference profile of {model} has no {lacking[0]}")
         if blind := [name for name in blind_features(folder) or () if name in important]:
             raise UnmetError(
-                f"{model} {champion.version} is blind for {blind[0]}: see its card.md, then say in "
-                f"models/{model}/model.yaml what traffic comes, or which features are important"
+                f"{model} {champion.version} is blind for {blind[0]}, see its card.md: say in "
+                f"models/{model}/model.yaml what traffic comes and train again, or which features "
+                "are important"
             )
         read = champion.reader.read_rows([champion.golden[0].row] * ROWS_OF_A_WINDOW)
         answers = champion.predict(read.values)
