@@ -310,8 +310,62 @@ def test_memory_does_not_grow_with_what_is_asked(server: ServerProcess) -> None:
                 received(connection)
             for row in (GOOD, {**GOOD, "a": "x", f"f{chance.random()}": 1}, {"b": None}):
                 server.client.post(SUMS, json={"rows": [row]})
-        pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+        return megabytes_of(server)
 
     before = ask(3000)
     assert ask(3000) - before < 4
+
+
+LARGE = 9 * 2**20
+GZIP = {"content-encoding": "gzip"}
+
+
+@pytest.fixture
+def roomy(tmp_path: Path) -> Iterator[ServerProcess]:
+    """A service that takes bodies as large as it does unless told otherwise."""
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("reads /proc: Linux only")
+    with stub_server(tmp_path, limits={"seconds_per_request": PATIENCE}) as running:
+        assert_answers(running)
+        yield running
+
+
+def megabytes_of(server: ServerProcess) -> float:
+    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@pytest.mark.parametrize("path", [SUMS, INFER])
+def test_large_bodies_that_do_not_end_do_not_fill_the_memory(
+    roomy: ServerProcess, path: str
+) -> None:
+    before = megabytes_of(roomy)
+    head = HEAD % path.encode() + b"Content-Length: %d\r\n\r\n" % (LARGE + 1)
+    with ExitStack() as stack, ThreadPoolExecutor(8) as pool:
+        callers = [stack.enter_context(connect(roomy)) for _ in range(40)]
+        list(pool.map(lambda caller: caller.sendall(head + b" " * LARGE), callers))
+        with selectors.DefaultSelector() as selector:
+            for caller in callers:
+                selector.register(caller, selectors.EVENT_READ)
+            deadline = time.monotonic() + PATIENCE
+            while len(refused := selector.select(1)) < 33:
+                assert time.monotonic() < deadline, len(refused)
+            answers = [key.fileobj.recv(65536) for key, _ in refused]  # type: ignore[union-attr]
+        assert all(answer.startswith(b"HTTP/1.1 429") for answer in answers)
+        assert all(b"retry-after: 1" in answer for answer in answers)
+        assert_answers(roomy)
+        becomes_large = {"content": gzip.compress(b"[" * LARGE), "headers": GZIP}
+        assert roomy.client.post(path, **becomes_large).status_code == 429  # type: ignore[arg-type]
+    assert megabytes_of(roomy) - before < 250
+    # What was held is free again.
+    body = json.dumps({"rows": [GOOD]}).encode() + b" " * LARGE
+    deadline = time.monotonic() + PATIENCE
+    while roomy.client.post(SUMS, content=body).status_code != 200:
+        assert time.monotonic() < deadline
+
+
+def test_large_bodies_that_are_refused_are_let_go(roomy: ServerProcess) -> None:
+    before = megabytes_of(roomy)
+    for _ in range(30):
+        assert roomy.client.post(SUMS, content=b"x" * LARGE).status_code == 400
+    assert megabytes_of(roomy) - before < 100

@@ -43,7 +43,7 @@ from model_service.serving.predict_endpoint import (
 from model_service.serving.prediction import LARGEST_BODY_READ_IN_LOOP, Identifiers
 from model_service.serving.prediction_recorder import PredictionRecorder
 from model_service.serving.problems import MEDIA_TYPE, ProblemError, problem_of_status
-from model_service.serving.request_body import read_head
+from model_service.serving.request_body import CountedBody, LargeBodies, read_head
 from model_service.serving.retention import Retention
 from model_service.serving.shared_numbers import Numbers
 from model_service.serving.stub_callers import StubCallers, callers_file
@@ -166,6 +166,7 @@ class Service(Starlette):
         # A tracer follows tasks, and the stub's door stands before all that ASGI knows.
         is_plain = self.tracing is None and not settings.server.stub
         self.takes_whole = self._take_whole if is_plain else None
+        self._large_bodies = LargeBodies(settings.limits.body_bytes)
         self._documents = Documents(settings)
         self._door: ASGIApp = self._answer
         self.stub_door: StubDoor | None = None
@@ -213,15 +214,17 @@ class Service(Starlette):
             else:
                 await self._observed(_refuse_without_key, scope, receive, send)
             return
-        if scope["method"] == "POST":
-            target = target_of(path)
+        counted = CountedBody(self._large_bodies, receive)
+        try:
+            target = target_of(path) if scope["method"] == "POST" else None
             if target is not None:
-                await self._predict.answer(target, scope, receive, send)
-                return
-        if is_tensors:
-            await self._tensors.answer(path, scope, receive, send)
-        else:
-            await self._observed(super().__call__, scope, receive, send)
+                await self._predict.answer(target, scope, counted, send)
+            elif is_tensors:
+                await self._tensors.answer(path, scope, counted, send)
+            else:
+                await self._observed(super().__call__, scope, counted, send)
+        finally:
+            counted.release()
 
     def _tell_of_fault(self, text: str) -> None:
         self.log.append(notice_line("ERROR", text))

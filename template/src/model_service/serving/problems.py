@@ -142,7 +142,12 @@ class ProblemError(Exception):
         self.headers = headers
 
     def encode(self, request_id: str) -> bytes:
-        """Return the body of the answer."""
+        """Return the body of the answer, and forget where it was raised.
+
+        Frames that hold the request would be held by it, and it by them: large bodies would stay
+        in memory until the collector of cycles comes.
+        """
+        self.__traceback__ = self.__context__ = None
         title = PROBLEMS[self.slug].title
         return msgspec.json.encode(
             Problem(type_of(self.slug), title, self.status, self.detail, request_id, self.faults)

@@ -17,12 +17,65 @@ _UTF8 = (b"utf-8", b"utf8", b"us-ascii")
 _SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z")
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
+FREE_BYTES = 64 * 1024
+"""A body up to this size is not counted: who asks for a few rows is not refused for others."""
+MOST_BYTES_AT_ONCE = 64 * 1024 * 1024
+
 CLIENT_GONE = 499
 """The status in logs and metrics of a request whose caller went away: nobody was sent it."""
 
 
 class ClientGoneError(Exception):
     """The caller closed the connection before the body was whole."""
+
+
+class LargeBodies:
+    """What all large bodies that are under way may hold together, as sent and decompressed: callers
+    who send slowly would fill the memory, each within the limit of one body."""
+
+    def __init__(self, body_bytes: int) -> None:
+        self.bytes_left = max(MOST_BYTES_AT_ONCE, 2 * body_bytes)
+
+
+class CountedBody:
+    """Receives the body of one request; `release` when it is answered."""
+
+    __slots__ = ("_bodies", "_counted", "_receive", "_size")
+
+    def __init__(self, bodies: LargeBodies, receive: Receive) -> None:
+        self._bodies = bodies
+        self._receive = receive
+        self._size = self._counted = 0
+
+    async def __call__(self) -> Message:
+        """Receive the next part."""
+        message = await self._receive()
+        self.grow(len(message.get("body", b"")))
+        return message
+
+    def grow(self, size: int) -> None:
+        """Count more bytes.
+
+        Raises:
+            ProblemError: all bodies together would hold too much.
+        """
+        self._size += size
+        more = self._size - self._counted
+        if self._size <= FREE_BYTES:
+            return
+        if more > self._bodies.bytes_left:
+            raise ProblemError(
+                "queue-full",
+                "Too many large requests are under way. Wait a second, or send fewer rows at once.",
+                headers=((b"retry-after", b"1"),),
+            )
+        self._bodies.bytes_left -= more
+        self._counted = self._size
+
+    def release(self) -> None:
+        """Count nothing of it any more."""
+        self._bodies.bytes_left += self._counted
+        self._counted = 0
 
 
 class Head(msgspec.Struct, gc=False):
@@ -57,13 +110,17 @@ async def read_body(
     is the body where it came with the head: nothing need watch how long it takes.
 
     Raises:
-        ProblemError: it is too large, too slow, or of a type or an encoding that is not taken.
+        ProblemError: it is too large (also together with others), too slow, or of a type or an
+            encoding that is not taken.
         ClientGoneError: the caller went away.
     """
     if here is None:
         _check_head(head, limit)
         here = await _whole(receive, limit, seconds)
-    return whole_body(head, here, limit)
+    body = whole_body(head, here, limit)
+    if head.encoding is not None and isinstance(receive, CountedBody):
+        receive.grow(len(body))
+    return body
 
 
 def whole_body(head: Head, body: bytes, limit: int) -> bytes:

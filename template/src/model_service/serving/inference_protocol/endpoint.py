@@ -207,8 +207,8 @@ class InferenceProtocol:
         asked.resolved = models.resolve(asked.model or "", asked.version)
         try:
             body = await self._body(asked)
-        except ProblemError:
-            asked.resolved.served.meters.outcomes["invalid_input"] += 1
+        except ProblemError as problem:
+            asked.resolved.served.meters.outcomes[outcome_of(problem.slug)] += 1
             raise
         routing = models.routings.get(asked.model or "") if asked.version is None else None
         if routing is not None:
