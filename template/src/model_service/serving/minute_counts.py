@@ -98,13 +98,17 @@ def _counted(counter: Counter, requests: Sequence[AnsweredRequest]) -> Counts:
         [row.value for row in answered],
         [in_order(share) for share in shares if share is not msgspec.UNSET],
     )
+    warned = any(read.warnings for read in reads)
     return counter.count(
         [row for read in reads for row in read.values],
-        [_problems(read.warnings.get(at, ())) for read in reads for at in read.positions],
+        [_problems(read.warnings.get(at, ())) for read in reads for at in read.positions]
+        if warned
+        else (),
         answers,
         refused=[
             [(feature_in(fault.pointer), fault.code) for fault in faults]
             for read in reads
+            if read.faults
             for faults in read.faults.values()
         ],
         at=np.array([one.at for one in requests for _ in one.read.values], dtype=np.float64),
