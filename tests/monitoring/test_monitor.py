@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from rich.console import Console
 
 from model_service.hooks import load_hooks
-from model_service.monitoring.gauges import Seen, traffic_due_seconds
+from model_service.monitoring.gauges import Gauges, Seen, traffic_due_seconds
 from model_service.monitoring.lease import Lease
 from model_service.monitoring.memory import recall
 from model_service.monitoring.monitor import Monitor
@@ -52,10 +52,10 @@ def monitor_of(repository: Repository, told: list[str]) -> Monitor:
     return Monitor(read_settings(repository, {}), repository, hooks, told.append)
 
 
-def values(monitor: Monitor) -> dict[str, float]:
+def values(gauges: Gauges) -> dict[str, float]:
     """Return what a scrape says: a value by name and labels."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(monitor.gauges)
+    registry.register(gauges)
     lines = generate_latest(registry).decode().splitlines()
     pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
     return {name.removeprefix("model_service_"): float(value) for name, value in pairs}
@@ -66,7 +66,7 @@ def test_silence_grows_from_the_first_look_until_somebody_asks(repository: Repos
     of = f'{{model="{MODEL}",version="1"}}'
     began = time.time() - 5 * DAY
     monitor.run(began)
-    silent = values(monitor)
+    silent = values(monitor.gauges)
     assert silent[f"traffic_age_seconds{of}"] > 4.9 * DAY
     assert silent[f"traffic_due_seconds{of}"] == DAY
     assert silent[f"ground_truth_age_seconds{of}"] > 4.9 * DAY
@@ -76,7 +76,7 @@ def test_silence_grows_from_the_first_look_until_somebody_asks(repository: Repos
     history = History(repository, MODEL)
     history.write(rows_like_training(60, seed=5), time.time() - 60, target="price")
     history.monitor.run(time.time(), is_thorough=True)
-    asked = values(history.monitor)
+    asked = values(history.monitor.gauges)
     assert asked[f"traffic_age_seconds{of}"] < 120
     assert asked[f"ground_truth_age_seconds{of}"] < 120
     assert asked[f"monitor_window_rows{of}"] == 60
@@ -106,7 +106,7 @@ def test_a_version_without_a_profile_is_told_and_hides_no_other(repository: Repo
     try:
         profile.unlink()
         monitor.run(time.time())
-        seen = values(monitor)
+        seen = values(monitor.gauges)
     finally:
         profile.write_bytes(kept)
         monitor.close()

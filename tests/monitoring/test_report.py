@@ -14,7 +14,8 @@ from rich.console import Console
 
 from model_service.drift.counts import Counts
 from model_service.hooks import load_hooks
-from model_service.monitoring.gauges import Seen
+from model_service.monitoring.drift_watch import levels_for
+from model_service.monitoring.gauges import Gauges, Seen
 from model_service.monitoring.look import Look
 from model_service.monitoring.memory import Alarm, VersionMemory, recall
 from model_service.monitoring.monitor import Monitor
@@ -29,6 +30,7 @@ from model_service.settings import Monitoring, read_settings
 from model_service.training import train
 from tests.debian import program
 from tests.monitoring.alarm_chain import wait_for
+from tests.monitoring.test_monitor import values
 from tests.monitoring.watched_history import History
 from tests.monitoring.watched_repository import MODEL, make_watched_repository, rows_like_training
 
@@ -119,6 +121,25 @@ def test_a_row_belongs_to_one_window_though_its_minute_is_written_again(
     ]
 
 
+def test_the_window_that_is_still_open_is_shown_and_not_remembered(history: History) -> None:
+    before = recall(history.store, MODEL, "1")
+    rows = rows_like_training(300, seed=77)
+    history.write([row | {"heating": "planted oil"} for row in rows], time.time())
+    previews = history.monitor.previews()
+    assert previews[MODEL, "1"]["heating"].alarms
+    assert recall(history.store, MODEL, "1") == before
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(view(history.monitor.gauges.seen, previews))
+    assert "heating unseen in the window that is still open: 1," in console.export_text()
+
+
+def test_more_traffic_than_was_declared_makes_the_levels_stricter(history: History) -> None:
+    [seen] = history.monitor.gauges.seen
+    declared = levels_for(seen.watched, VersionMemory(MODEL, "1"), 0.1, (500, 3600.0))
+    came = levels_for(seen.watched, seen.memory, 0.1, (500, 3600.0))
+    assert came.strict == pytest.approx(declared.strict / 12, rel=0.1)  # 24 windows a day, not 2
+
+
 @pytest.mark.parametrize(
     ("rows", "seconds", "closes"),
     [
@@ -188,6 +209,7 @@ def test_the_report_names_what_changed_and_is_one_page_without_faults(
     assert len(page) < 1_000_000
     assert "<b>age</b> is missing in" in page
     assert "What this monitor cannot see" in page
+    assert "planted" not in page, "no value of a row is on the page"
     assert f"small train {MODEL} --since" in page
     assert "Small &amp; &lt;b&gt;bold" in page
     assert not re.search(r"(src|href)=.(?!data:|#)|<script|url\(", page)
@@ -236,11 +258,11 @@ def test_a_report_of_no_window_yet_does_not_say_that_nothing_differs(
     assert "Nothing that is watched differs" not in page
 
 
-def test_a_page_of_fifty_features_is_small_and_quick(
+def test_many_features_make_a_small_page_quickly_and_no_more_than_fifty_series(
     history: History, repository: Repository
 ) -> None:
     [seen] = seen_versions(repository, Registry(repository.root / "registry"), history.store)
-    names = [f"feature_{place}" for place in range(50)]
+    names = [f"feature_{place}" for place in range(60)]
     contract, profile = seen.watched.contract, seen.watched.profile
     assert profile is not None
     area = contract.features[0]
@@ -260,14 +282,21 @@ def test_a_page_of_fifty_features_is_small_and_quick(
     kept = msgspec.structs.replace(window, shifts=shifts, counts=counts.encode())
     alarms = [Alarm(name, "distribution", window.start, 0.5, 0.1) for name in names]
     memory = msgspec.structs.replace(seen.memory, windows=[kept] * 96, alarms=alarms)
+    many = [Seen(wide, memory)]
     begun = time.process_time()
-    page = report_page(read_settings(repository, {}), [Seen(wide, memory)])
+    page = report_page(read_settings(repository, {}), many)
     assert time.process_time() - begun < 2
     assert 30_000 < len(page) < 1_000_000
     assert all(f">{name}<" in page for name in names)
+    gauges = Gauges(60)
+    gauges.seen = many
+    told = values(gauges)
+    assert len([name for name in told if name.startswith("drift_alert")]) == 50
+    assert told["monitor_series_dropped_total"] == 10
 
 
 def test_an_alarm_ends_after_three_windows_without_it_and_not_before(history: History) -> None:
+    gauge = f'drift_alert{{feature="age",kind="missing",model="{MODEL}",version="1"}}'
     is_open = []
     for hour in range(3, 9):
         later = time.time() + hour * 3600
@@ -275,6 +304,7 @@ def test_an_alarm_ends_after_three_windows_without_it_and_not_before(history: Hi
         history.monitor.run(later)
         memory = recall(history.store, MODEL, "1")
         is_open.append("age" in {alarm.feature for alarm in memory.open_alarms})
+        assert values(history.monitor.gauges)[gauge] == is_open[-1]
     assert is_open[:2] == [True, True]
     assert not is_open[-1]
     [ended] = [alarm for alarm in memory.alarms if alarm.feature == "age"]
@@ -297,3 +327,23 @@ def test_versions_of_a_model_share_its_budget(repository: Repository) -> None:
     assert sorted(budgets) == [("1", 0.05), ("2", 0.05)]
     monitor.previews()
     assert sorted(budgets[2:]) == [("1", 0.05), ("2", 0.05)], "an open window is judged alike"
+
+
+def test_what_fails_is_told_and_costs_no_other_version_and_no_other_step(
+    history: History, repository: Repository
+) -> None:
+    """After the test above: its second version is the one that breaks."""
+    (repository.root / "registry" / MODEL / "2" / "manifest.json").unlink()
+    now = time.time() + 10 * 3600
+    broken = LoggedCounts(MODEL, "1", int(now // 60) * 60, "other", b"no counts")
+    history.store.add_counts([broken])
+    told = len(history.told)
+    history.monitor.run(now, is_thorough=True)
+    assert history.monitor.gauges.errors == {"version": 1, "drift": 1}
+    assert [line.partition(":")[0] for line in history.told[told:]] == [
+        f"{MODEL} version 2",
+        f"{MODEL} version 1",
+    ]
+    memory = recall(history.store, MODEL, "1")
+    assert memory.last_run == now
+    assert memory.quality_at == now
