@@ -18,7 +18,7 @@ import numpy as np
 from model_service.contract.contract import Contract, Feature, Output, Policy
 from model_service.contract.rows import RowReader
 from model_service.drift.profiling import profile_of
-from model_service.registry.profile import write_profile
+from model_service.registry.profile import TimeBlocks, write_profile
 from model_service.serving import version_source
 from model_service.serving.server import serve
 from model_service.settings import Settings
@@ -80,7 +80,9 @@ def write_reference(folder: Path) -> None:
     ]
     read = RowReader(PEOPLE).read_rows(people)
     answers = PeopleVersion("people", "1", 100).predict(read.values)
-    write_profile(folder, profile_of(PEOPLE, read, answers))
+    profile = profile_of(PEOPLE, read, answers)
+    hours = TimeBlocks(1, (2,) * 48)
+    write_profile(folder, msgspec.structs.replace(profile, time=hours))
 
 
 if __name__ == "__main__":

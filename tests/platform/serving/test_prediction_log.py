@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
-from model_service.drift.counts import Counts, merge
+from model_service.drift.counts import Counts, block_of, merge
 from model_service.prediction_log.records import LoggedRow
 from model_service.prediction_log.store import PredictionStore, open_store
 from model_service.registry.traffic import canary, shadow
@@ -273,6 +274,7 @@ def test_counts_of_all_workers_add_up_and_tell_what_was_missing_new_or_refused(
         {"customer": 1, "email": "a@x", "town": "Jena", "age": 300},
         {"customer": 1, "town": "Jena", "age": 100},
     ]
+    began = time.time()
     with stub_server(
         tmp_path,
         script=SERVICE,
@@ -300,6 +302,9 @@ def test_counts_of_all_workers_add_up_and_tell_what_was_missing_new_or_refused(
 
     assert len({one.worker for one in workers}) == 2
     assert (whole.rows, whole.refused) == (4 * some + none, some + none)
+    assert sum(whole.blocks.values()) == 3 * some
+    hours = block_of(np.array([began, time.time()]), 1).tolist()
+    assert set(whole.blocks) <= set(hours), "a row belongs to the hour in which it was answered"
     assert whole.features["email"].missing == some + none
     assert whole.features["town"].unseen == some
     assert whole.features["town"].bins[:2] == [some, some]
