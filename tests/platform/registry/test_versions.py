@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from model_service.registry.comparison import compare
 from model_service.registry.loaded_version import (
     LoadedVersion,
     ModelError,
@@ -181,6 +182,26 @@ def test_probabilities_come_in_the_order_of_the_contract(trained: Path) -> None:
     most = [loaded.contract.output.classes[i] for i in answers.probabilities.argmax(axis=1)]
     assert answers.values == most
     assert set(most) == {"pear", "apple"}
+
+
+def test_a_class_with_a_threshold_is_answered_from_there_on_and_its_flips_are_compared(
+    trained: Path, folder: Path
+) -> None:
+    old = load_version(trained)
+    text = (folder / "contract.yaml").read_text("utf-8")
+    stricter = "  calibrated: false\n  decided_by: sales\n  thresholds: {pear: 0.9}\n"
+    replace(folder, "contract.yaml", text.replace("  calibrated: false\n", stricter).encode())
+    new = load_version(folder)
+
+    rows = [{"weight": 150, "length": 40.0 + n, "colour": "red"} for n in range(80)]
+    answers = new.predict(new.reader.read_rows(rows).values)
+    assert answers.probabilities is not None
+    pears = [float(shares[0]) for shares in answers.probabilities]
+    assert answers.values == ["pear" if share >= 0.9 else "apple" for share in pears]
+    flipped = sum(0.5 < share < 0.9 for share in pears)
+    assert flipped > 0
+    compared = compare(old, new, rows)
+    assert (compared.differing, compared.flips) == (flipped, (("pear", "apple", flipped),))
 
 
 def test_a_number_is_never_used_twice_and_versions_are_in_numeric_order(

@@ -74,6 +74,8 @@ def test_health_says_by_its_status_too_that_a_model_is_out(
         states = {(one["name"], one["version"]): one for one in index}
         assert states["broken", "1"]["state"] == "UNAVAILABLE"
         assert "not the file" in states["broken", "1"]["reason"]
+        ready = broken.client.post("/v2/repository/index", json={"ready": True}).json()
+        assert {(one["name"], one["version"]) for one in ready} == states.keys() - {("broken", "1")}
 
 
 def test_a_model_is_described_by_its_contract(server: ServerProcess) -> None:
