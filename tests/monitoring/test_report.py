@@ -22,7 +22,7 @@ from model_service.monitoring.monitor import Monitor
 from model_service.monitoring.report import report_page
 from model_service.monitoring.terminal_view import seen_versions, view
 from model_service.monitoring.windows import close_window, is_full, pending_counts
-from model_service.prediction_log.records import LoggedCounts
+from model_service.prediction_log.records import GroundTruth, LoggedCounts
 from model_service.registry.profile import FeatureCounts
 from model_service.registry.registry import Registry
 from model_service.registry.traffic import shadow
@@ -159,6 +159,12 @@ def test_a_window_closes_by_count_and_time_or_after_a_day(
 
 
 def test_quality_is_measured_with_an_interval_once_the_truth_is_known(history: History) -> None:
+    now = time.time()
+    [row] = history.store.rows(MODEL, "1", 0, now, limit=1)
+    gone = GroundTruth(value="castle", at=now, received_at=now, prediction_id=row.prediction_id)
+    history.store.add_ground_truth([gone])  # a class that an older contract had
+    history.monitor.run(now, is_thorough=True)
+    assert not history.monitor.gauges.errors
     newest = {(p.metric, p.source): p for p in recall(history.store, MODEL, "1").newest_quality()}
     measured = newest["accuracy", "measured"]
     assert measured.low < measured.value < measured.high

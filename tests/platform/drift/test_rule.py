@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from model_service.drift.counts import Counts
-from model_service.drift.rule import MATERIAL, Finding, Levels, examine, windows_per_month
+from model_service.drift.rule import MATERIAL, Finding, Kind, Levels, examine, windows_per_month
 from model_service.registry.profile import (
     PROFILE_FORMAT,
     FeatureCounts,
@@ -109,6 +111,43 @@ def test_a_smaller_budget_asks_for_more(world: World) -> None:
             if (f.feature, f.kind) == (each.feature, each.kind)
         )
         assert each.noise_limit >= other.noise_limit
+
+
+def found_of(kind: str, history: list[FeatureCounts]) -> Finding:
+    """Hold windows against a reference so large that it has no noise: two bins, half in each."""
+    profile = FeatureProfile("number", FeatureCounts([2_000_000, 2_000_000]), edges=(0.0,))
+    nothing = FeatureProfile("none", FeatureCounts([]))
+    reference = ReferenceProfile(PROFILE_FORMAT, 4_000_000, {"a": profile}, nothing)
+    windows = [
+        Counts(sum(each.bins) + each.missing + each.unseen + each.out_of_range, 0, {"a": each})
+        for each in history
+    ]
+    return next(each for each in examine(reference, windows, LEVELS) if each.kind == kind)
+
+
+@pytest.mark.parametrize(("rows", "more", "windows"), [(100, 13, 4), (24, 4, 16)])
+def test_a_small_lasting_change_is_found_in_more_windows_together(
+    rows: int, more: int, windows: int
+) -> None:
+    window = FeatureCounts([rows // 2 + more, rows // 2 - more])
+    told = [found_of("distribution", [window] * count).alarms for count in range(1, windows + 1)]
+    assert told == [False] * (windows - 1) + [True]
+
+
+@pytest.mark.parametrize("kind", MATERIAL)
+def test_a_change_that_does_not_matter_is_no_alarm_however_sure_it_is(kind: Kind) -> None:
+    def asked(effect: float) -> Finding:
+        moved = round(100_000 * effect)
+        if kind == "distribution":
+            moved = round(100_000 * math.sqrt(effect / 4))  # PSI is nearly four times its square
+            return found_of(kind, [FeatureCounts([50_000 + moved, 50_000 - moved])])
+        bins = [50_000, 50_000 - moved]
+        return found_of(kind, [msgspec.structs.replace(FeatureCounts(bins), **{kind: moved})])
+
+    small, large = asked(0.9 * MATERIAL[kind]), asked(1.1 * MATERIAL[kind])
+    assert small.p < LEVELS.strict / 1000
+    assert not small.alarms
+    assert large.alarms
 
 
 def test_a_change_that_was_expected_is_not_looked_at(world: World) -> None:
