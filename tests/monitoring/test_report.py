@@ -264,6 +264,24 @@ def test_a_report_of_no_window_yet_does_not_say_that_nothing_differs(
     assert "Nothing that is watched differs" not in page
 
 
+def test_silence_and_age_are_told_on_the_page_and_in_the_terminal(
+    history: History, repository: Repository
+) -> None:
+    [seen] = seen_versions(repository, Registry(repository.root / "registry"), history.store)
+    manifest = msgspec.structs.replace(seen.watched.manifest, created_at="2020-01-01T00:00:00Z")
+    watched = msgspec.structs.replace(seen.watched, manifest=manifest)
+    began = time.time() - 40 * 86_400
+    silent = [Seen(watched, VersionMemory(MODEL, "1", first_seen=began, profile="missing"))]
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(view(silent, {}))
+    page = report_page(read_settings(repository, {}), silent)
+    for shown in (console.export_text(), re.sub("</?b>", "", page)):
+        assert "No traffic for 960 hours." in shown
+        assert "No ground truth for 40 days; 30 are declared." in shown
+        assert "days ago; 365 are allowed." in shown
+        assert "Its reference profile is missing, so drift is not watched" in shown
+
+
 def test_many_features_make_a_small_page_quickly_and_no_more_than_fifty_series(
     history: History, repository: Repository
 ) -> None:

@@ -31,7 +31,12 @@ def moment(seconds: float) -> str:
 def findings(seen: Seen, now: float) -> Iterator[str]:
     """Yield a sentence as HTML for everything that is not in order."""
     yield from (_of_alarm(seen, alarm) for alarm in seen.memory.open_alarms)
-    yield from of_quality(seen)
+    yield from besides_drift(seen, now)
+
+
+def besides_drift(seen: Seen, now: float) -> Iterator[str]:
+    """Yield what is not in order of quality, traffic, ground truth and age."""
+    yield from _of_quality(seen)
     yield from _of_silence(seen, now)
 
 
@@ -60,8 +65,7 @@ def _of_alarm(seen: Seen, alarm: Alarm) -> str:
     )
 
 
-def of_quality(seen: Seen) -> Iterator[str]:
-    """Yield a sentence as HTML for every metric that is worse than its gate or than in training."""
+def _of_quality(seen: Seen) -> Iterator[str]:
     floors = {gate.metric: gate.floor for gate in seen.watched.manifest.gates}
     for point in seen.memory.newest_quality():
         smaller = point.metric in SMALLER_IS_BETTER
@@ -83,7 +87,7 @@ def _is_worse(value: float, limit: float, smaller: bool) -> bool:
 def _of_silence(seen: Seen, now: float) -> Iterator[str]:
     watched, memory = seen.watched, seen.memory
     if memory.profile != "ok":
-        yield f"Its reference profile is {memory.profile}, so that drift is not watched."
+        yield f"Its reference profile is {memory.profile}, so drift is not watched: train again."
     began = memory.first_seen
     if began is not None:
         silent = now - (memory.last_row or began)

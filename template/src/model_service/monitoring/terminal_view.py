@@ -14,9 +14,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from model_service.monitoring.drift_watch import DEPENDENCE
-from model_service.monitoring.gauges import Seen, traffic_due_seconds
+from model_service.monitoring.gauges import Seen
 from model_service.monitoring.memory import Shift, recall
-from model_service.monitoring.report_words import of_quality
+from model_service.monitoring.report_words import besides_drift
 from model_service.monitoring.watched_versions import WatchedVersion, watched_versions
 from model_service.prediction_log.store import PredictionStore
 from model_service.registry.registry import Registry
@@ -92,7 +92,7 @@ def _quality(seen: Seen) -> str:
 
 
 def _troubles(seen: Seen, preview: Mapping[str, Shift], now: float) -> Iterator[str]:
-    watched, memory = seen.watched, seen.memory
+    memory = seen.memory
     for alarm in memory.open_alarms:
         since = _ago(alarm.since, now)
         if alarm.kind == DEPENDENCE:
@@ -110,24 +110,8 @@ def _troubles(seen: Seen, preview: Mapping[str, Shift], now: float) -> Iterator[
                 f"[yellow]{escape(name)}[/] {shift.kind.replace('_', ' ')} in the window that is "
                 f"still open: {shift.effect:.3g}, chance explains {shift.limit:.3g}"
             )
-    for told in of_quality(seen):
+    for told in besides_drift(seen, now):
         yield unescape(told.replace("<b>", "[red]").replace("</b>", "[/]"))
-    if memory.profile != "ok":
-        yield f"[red]its reference profile is {memory.profile}[/]: train it again"
-    began = memory.first_seen
-    if watched.is_asked and began is not None:
-        silent = now - (memory.last_row or began)
-        if silent > traffic_due_seconds(watched, memory, now):
-            yield f"[red]no traffic[/] for {_duration(silent)}"
-    age = (now - watched.trained_at) / 86_400
-    if age > watched.settings.max_age_days:
-        most = watched.settings.max_age_days
-        yield f"[red]too old[/]: trained {age:.0f} days ago, {most} days are allowed"
-    plan = watched.settings.ground_truth
-    if plan.expected and began is not None:
-        waited = now - max(memory.truth.last_received or 0.0, began)
-        if waited > plan.within_days * 86_400:
-            yield f"[red]no ground truth[/] for {_duration(waited)}"
 
 
 def _notes(seen: Seen) -> Iterator[str]:
