@@ -71,7 +71,8 @@ def test_requests_are_counted_by_caller_and_no_key_is_ever_written(server: Serve
         server.line_of(name)
     text = server.client.get("/metrics").text
     assert 'model_service_key_requests_total{key="web-2027"}' in text
-    assert "model_service_key_refused_requests_total" in text
+    assert "model_service_key_refused_requests_total 0.0" not in text
+    assert "model_service_key_refused_requests_total " in text
     written = "".join(map(str, server.log)) + "".join(server.told) + text
     assert not any(key in written for key in KEYS.values())
 

@@ -183,6 +183,8 @@ def test_binary_tensors_go_both_ways(server: ServerProcess) -> None:
     assert "data" not in described
     assert described["parameters"] == {"binary_data_size": 16}
     assert struct.unpack("<2d", got.content[length:]) == (3.5, -1.0)
+    said = error(server.client.post(INFER, content=content + b"?", headers=headers), 400)
+    assert "bytes follow the JSON" in said
 
 
 def test_texts_are_answered_as_bytes_where_that_is_wanted(server: ServerProcess) -> None:

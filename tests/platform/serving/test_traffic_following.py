@@ -7,13 +7,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
+from model_service.contract.contract import Policy
+from model_service.contract.rows import RowReader
 from model_service.registry.traffic import canary, promote, shadow
+from model_service.serving.routing import Routing
+from model_service.serving.row_answers import RowAnswer
+from model_service.serving.shadow import Asked, Shadow
 from tests.platform.serving.server_process import ServerProcess, stub_server
+from tests.platform.serving.stub_service import SUMS, StubVersion
 
 ROW = {"a": 1, "b": 2, "how": "well"}
 VALUES = {"1": 3.0, "2": 3.0, "3": 1003.0}
@@ -266,6 +274,28 @@ def test_rows_that_a_shadow_refuses_or_that_had_no_answer_are_told_apart(
     assert "error" in got["rows"][1]
     wait_for(lambda: shadow_rows(server, "3", "differs") == 2, "the two that were answered")
     assert shadow_rows(server, "3", "refused") == 0
+
+
+def test_what_the_contract_of_a_shadow_refuses_is_counted() -> None:
+    narrow = msgspec.structs.replace(SUMS.features[0], maximum=5, on_out_of_range=Policy("reject"))
+    contract = msgspec.structs.replace(SUMS, features=(narrow, *SUMS.features[1:]))
+    version: Any = StubVersion("sums", "3", 2)
+    version.contract, version.reader = contract, RowReader(contract, 2)
+    rows: Any = Counter()
+    nowhere: Any = SimpleNamespace(append=lambda _: None)
+    asked = Shadow(version, rows, nowhere, nowhere)
+
+    for rows_sent in ([ROW, {**ROW, "a": 6}], [ROW] * 3):
+        body = msgspec.json.encode({"rows": rows_sent})
+        answers = [RowAnswer(f"id-{n}", 1003.0) for n in range(len(rows_sent))]
+        asked.ask(Asked("request", body, answers))
+    assert rows == {"agrees": 1, "differs": 0, "refused": 1 + 3}
+
+
+def test_an_entity_stands_elsewhere_in_each_model() -> None:
+    points = [Routing(name, name, []).point_of("customer 1") for name in ("sums", "kinds")]
+    assert points[0] != points[1]
+    assert all(0 <= point < 100 for point in points)
 
 
 def test_changing_versions_all_day_leaves_no_threads_behind(
