@@ -252,6 +252,11 @@ def test_the_terminal_says_that_quality_is_below_its_gate_and_what_is_estimated(
     assert "worse than its gate, which is 0.6" in shown
     assert "Nothing to do" not in shown
     assert "~ is an estimate" in shown
+    page = report_page(
+        read_settings(repository, {}), [msgspec.structs.replace(seen[0], memory=calm)]
+    )
+    assert f"small compare {MODEL} 1 NEW" in page, "what is below its gate needs a decision as well"
+    assert "Is the source broken?" not in page
 
 
 def test_a_report_of_no_window_yet_does_not_say_that_nothing_differs(

@@ -104,18 +104,22 @@ def _of_silence(seen: Seen, now: float) -> Iterator[str]:
 
 
 def next_steps(seen: Seen, command: str) -> Iterator[str]:
-    """Yield what to do about open alarms, as HTML, in the order in which to think about it."""
+    """Yield what to do about alarms, or quality alone, as HTML, in the order to think of it."""
     watched = seen.watched
     alarms = [a for a in seen.memory.open_alarms if a.kind != "dependence"]
-    if not seen.memory.open_alarms:
+    since = [alarm.since for alarm in alarms or seen.memory.open_alarms]
+    if not since and list(_of_quality(seen)):
+        since = [window.start for window in seen.memory.windows[:1]]
+    if not since:
         return
     features = {f.name: f for f in watched.contract.features}
     of = [features[alarm.feature].source for alarm in alarms if alarm.feature in features]
     sources = {f"{source.system} ({source.owner})" for source in of if source is not None}
     asked = f" Ask: {escape(', '.join(sorted(sources)))}." if sources else ""
     model, version = escape(watched.model), escape(watched.version.partition("-")[0])
-    day = moment_day(min(alarm.since for alarm in alarms or seen.memory.open_alarms))
-    yield f"<b>Is the source broken?</b> Then repair it, and the alarm ends by itself.{asked}"
+    day = moment_day(min(since))
+    if seen.memory.open_alarms:
+        yield f"<b>Is the source broken?</b> Then repair it, and the alarm ends by itself.{asked}"
     yield (
         "<b>Did the world change?</b> Train on rows from then on, see what would be answered "
         f"otherwise, and promote: <pre>{command} train {model} --since {day}\n"
