@@ -21,7 +21,8 @@ PREFIX = "MODEL_SERVICE_"
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
+DAY = 86_400
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=DAY)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 CallerName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,62}$")]
 KeyDigest = Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")]
@@ -40,7 +41,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Port = 8080
     workers: Count = 1
-    drain_seconds: Annotated[float, msgspec.Meta(ge=0)] = 5.0
+    drain_seconds: Annotated[float, msgspec.Meta(ge=0, le=DAY)] = 5.0
     models: tuple[str, ...] = ()
     stub: bool = False
 
