@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import re
 import subprocess
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from model_service.drift.counts import Counts
 from model_service.hooks import load_hooks
+from model_service.model_settings import ExpectedChange
 from model_service.monitoring.drift_watch import levels_for
 from model_service.monitoring.gauges import Gauges, Seen
 from model_service.monitoring.look import Look
@@ -198,6 +200,14 @@ def test_an_expected_change_raises_no_alarm(history: History, repository: Reposi
     assert not [line for line in history.told[told:] if ": area drifts" in line]
     path.write_text(before, encoding="utf-8")
     memory = recall(history.store, MODEL, "1")
+    [seen] = history.monitor.gauges.seen
+    day = dt.datetime.now(dt.UTC).date()
+    change = ExpectedChange("prediction", day, day, "a season")
+    settings = msgspec.structs.replace(seen.watched.settings, expected_changes=(change,))
+    watched = msgspec.structs.replace(seen.watched, settings=settings)
+    at = dt.datetime.combine(day, dt.time(23, 59), dt.UTC).timestamp()
+    assert watched.expected_at(at) == {"prediction", "score"}, "the last day is included"
+    assert not watched.expected_at(at + 60)
     assert "area" not in {alarm.feature for alarm in memory.open_alarms}
     assert "age" in {alarm.feature for alarm in memory.open_alarms}
     assert memory.windows[-1].shifts["area"].is_expected
@@ -356,6 +366,14 @@ def test_versions_of_a_model_share_its_budget(repository: Repository) -> None:
     assert sorted(budgets) == [("1", 0.05), ("2", 0.05)]
     monitor.previews()
     assert sorted(budgets[2:]) == [("1", 0.05), ("2", 0.05)], "an open window is judged alike"
+
+
+def test_the_memory_of_a_version_does_not_grow_for_ever(history: History) -> None:
+    memory = recall(history.store, MODEL, "1")
+    memory.windows = [memory.windows[-1]] * 1_000
+    memory.forget_the_oldest(16)
+    assert len(memory.windows) == 400
+    assert sum(window.counts is not None for window in memory.windows) == 16
 
 
 def test_what_fails_is_told_and_costs_no_other_version_and_no_other_step(

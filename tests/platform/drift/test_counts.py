@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 
 from model_service.drift.binning import NO_VALUE, FeatureCounter, bins_of, codes_of, size_of
-from model_service.drift.counts import Counts, merge
+from model_service.drift.counts import Counter, Counts, merge
 from model_service.registry.profile import (
     ProfileMismatchError,
+    TimeBlocks,
     output_names,
     read_profile,
     write_profile,
@@ -38,6 +40,17 @@ def test_counts_of_parts_add_up_to_the_counts_of_all(world: World) -> None:
     assert whole == again
     assert (whole.rows, whole.refused) == (200, 1)
     assert parts[1].rows == 89, "adding up leaves the parts as they are"
+
+
+def test_a_row_is_of_the_hour_that_its_feature_says_or_else_of_its_answer(world: World) -> None:
+    row = world.window(1)[0] | {"since": "2026-01-03T05:10:00Z"}  # a Saturday
+    read = world.reader.read_rows([row])
+    noon = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC).timestamp()  # a Thursday
+    for feature, block in (("since", 24 + 5), (None, 12)):
+        times = TimeBlocks(1, (300,) * 48, feature)
+        counter = Counter(world.contract, msgspec.structs.replace(world.reference, time=times))
+        counted = counter.count(read.values, [()], world.answers(1), at=noon)
+        assert counted.blocks == {block: 1}
 
 
 def test_counts_survive_their_bytes(world: World) -> None:
