@@ -276,6 +276,11 @@ def test_a_report_of_no_window_yet_does_not_say_that_nothing_differs(
     fresh = msgspec.structs.replace(seen[0], memory=VersionMemory(MODEL, "1"))
     page = report_page(read_settings(repository, {}), [fresh])
     assert "No window is closed yet" in page
+    one = msgspec.structs.replace(seen[0].memory, windows=seen[0].memory.windows[:1])
+    first = report_page(
+        read_settings(repository, {}), [msgspec.structs.replace(seen[0], memory=one)]
+    )
+    assert "rows in 1 window<" in first
     assert "Nothing that is watched differs" not in page
 
 

@@ -91,7 +91,7 @@ def _tiles(seen: Seen) -> str:
     rows = sum(window.rows for window in windows)
     refused = sum(window.refused for window in windows)
     tiles = [
-        (f"{rows:,}", f"rows in {len(windows)} windows"),
+        (f"{rows:,}", f"rows in {len(windows)} window{'s' * (len(windows) != 1)}"),
         (f"{refused / rows:.2%}" if rows else "none", "of them refused by the contract"),
     ]
     if windows and "0.95" in windows[-1].seconds:
