@@ -120,6 +120,18 @@ def test_a_worker_that_is_killed_is_replaced_and_its_numbers_are_counted_once(
             assert told[ANSWERED] == answered
 
 
+def test_a_worker_that_dies_when_it_is_asked_for_a_sign_of_life_is_replaced_at_once(
+    server: ServerProcess,
+) -> None:
+    silent = workers_of(server).pop()
+    os.kill(silent, signal.SIGSTOP)
+    time.sleep(1.5)  # the parent asks every half second, and waits 30 seconds for the answer
+    os.kill(silent, signal.SIGKILL)
+    died_at = time.monotonic()
+    wait_for(lambda: len(workers_of(server) - {silent}) == 2, "another worker")
+    assert time.monotonic() - died_at < 20
+
+
 def test_workers_do_not_outlive_a_kill_of_the_process_that_started_them(
     server: ServerProcess,
 ) -> None:

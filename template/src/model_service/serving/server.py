@@ -65,6 +65,16 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
+class _Workers(Multiprocess):
+    """Hears at once that a worker is gone, also one that was just asked for a sign of life."""
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace workers that are gone or silent."""
+        for process in self.processes:
+            process.child_conn.close()  # the worker has its own: with that, the connection ends
+        super().keep_subprocess_alive()
+
+
 def serve(settings: Settings, repository: Repository) -> None:
     """Answer requests until told to stop; requests that are under way are answered first.
 
@@ -111,7 +121,7 @@ def _serve_by_workers(
     with _numbers_folder() as numbers:
         make_app = partial(_worker_app, settings, repository, Path(numbers))
         config = _config(settings, make_app, workers=workers)
-        Multiprocess(config, sockets=[listener]).run()
+        _Workers(config, sockets=[listener]).run()
 
 
 def _numbers_folder() -> tempfile.TemporaryDirectory[str]:
