@@ -335,11 +335,18 @@ def megabytes_of(server: ServerProcess) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def shed(server: ServerProcess) -> float:
+    """Return how often the metrics say that version 2 had no time for a request."""
+    line = r'model_service_predictions_total\{model="sums",outcome="shed",version="2"\} ([0-9.e+]+)'
+    found = re.search(line, server.client.get("/metrics").text)
+    return float(found[1]) if found else 0.0
+
+
 @pytest.mark.parametrize("path", [SUMS, INFER])
 def test_large_bodies_that_do_not_end_do_not_fill_the_memory(
     roomy: ServerProcess, path: str
 ) -> None:
-    before = megabytes_of(roomy)
+    before, shed_before = megabytes_of(roomy), shed(roomy)
     head = HEAD % path.encode() + b"Content-Length: %d\r\n\r\n" % (LARGE + 1)
     with ExitStack() as stack, ThreadPoolExecutor(8) as pool:
         callers = [stack.enter_context(connect(roomy)) for _ in range(40)]
@@ -357,6 +364,7 @@ def test_large_bodies_that_do_not_end_do_not_fill_the_memory(
         becomes_large = {"content": gzip.compress(b"[" * LARGE), "headers": GZIP}
         assert roomy.client.post(path, **becomes_large).status_code == 429  # type: ignore[arg-type]
     assert megabytes_of(roomy) - before < 250
+    assert shed(roomy) - shed_before >= 33
     # What was held is free again.
     body = json.dumps({"rows": [GOOD]}).encode() + b" " * LARGE
     deadline = time.monotonic() + PATIENCE

@@ -68,7 +68,7 @@ class Target:
         self.model = model
         self.version = version
         self.route = CHAMPION_ROUTE if version is None else VERSION_ROUTE
-        self.is_named_well = all(map(_NAME.match, (model, version or "champion")))
+        self.is_named_well = all(_NAME.match(name) for name in (model, version) if name is not None)
 
 
 def target_of(path: str) -> Target | None:
@@ -299,15 +299,15 @@ class PredictEndpoint:
             return await read_body(
                 receive, head, limits.body_bytes, limits.seconds_per_request, here
             )
-        except ProblemError:
-            resolved.served.meters.outcomes["invalid_input"] += 1
+        except ProblemError as problem:
+            resolved.served.meters.outcomes[outcome_of(problem.slug)] += 1
             raise
 
     def _whole_body(self, resolved: Resolved, head: Head, body: bytes) -> bytes:
         try:
             return whole_body(head, body, self._limits.body_bytes)
-        except ProblemError:
-            resolved.served.meters.outcomes["invalid_input"] += 1
+        except ProblemError as problem:
+            resolved.served.meters.outcomes[outcome_of(problem.slug)] += 1
             raise
 
 
@@ -351,7 +351,7 @@ def _faults_of(answered: Answered) -> Sequence[RequestFault]:
 
 
 def _offer(shadows: Sequence[Shadow], request_id: str, body: bytes, answered: Answered) -> None:
-    """Let shadows be pending what was answered; a row without an answer is None to them."""
+    """Let shadows be asked what was answered; a row without an answer is None to them."""
     answers = [row if isinstance(row, RowAnswer) else None for row in answered.answers]
     for shadow in shadows:
         shadow.offer(Asked(request_id, body, answers))
