@@ -300,7 +300,7 @@ def set_up(work: Path, peers: set[str]) -> Rows:
     """Install what is missing, and return the rows to ask for."""
     service = work / "service"
     (work / "logs").mkdir(parents=True, exist_ok=True)
-    if not (work / "model" / "rows.json").is_file():
+    if not service.is_dir() or not (work / "model" / "rows.json").is_file():
         copier.run_copy(str(ROOT), service, defaults=True, quiet=True, vcs_ref="HEAD")
         _run(["make", "setup"], service)
         _run([".venv/bin/python", str(PEERS / "fit.py"), str(work / "model")], service)
