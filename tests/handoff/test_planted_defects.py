@@ -398,8 +398,8 @@ DEFECTS = [
         "REL-3",
         "a broken version does not say why",
         "serving/version_loader.py",
-        '"failed", str(error), error.code',
-        '"failed", "", error.code',
+        "phase, str(error), error.code",
+        'phase, "", error.code',
     ),
     of_platform(
         "REL-4",
