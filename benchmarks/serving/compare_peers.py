@@ -50,6 +50,7 @@ PACKAGES = {
     "mlflow": ("mlflow==3.17.2",),
 }
 SLOWEST_START_SECONDS = 180
+SECONDS_TO_WAKE = 1.0
 Rows = list[dict[str, Any]]
 
 
@@ -123,14 +124,19 @@ class Server:
         request = post(self.port, self.variant.path, body)
         return measure(self.mark, self.port, request, callers=callers, count=count)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to all of its processes."""
+        for process in processes_of(self.mark):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+
     def stop(self) -> None:
         """End it, and what it has started and would leave behind."""
+        self.signal(signal.SIGCONT)
         self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(30)
-        for number in processes_of(self.mark):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
+        self.signal(signal.SIGKILL)
 
 
 def _free_port() -> int:
@@ -328,13 +334,19 @@ def _run(command: Sequence[str], folder: Path) -> None:
 
 
 def compare(servers: Sequence[Server], rows: Rows, rounds: int, seconds: float) -> None:
-    """Ask every server in turn and print the table."""
+    """Ask every server in turn and print the table.
+
+    Those that are not asked are stopped: some are never idle, and would slow down the others.
+    """
     singles: dict[str, list[Measured]] = {s.variant.name: [] for s in servers}
     wholes: dict[str, list[Measured]] = {s.variant.name: [] for s in servers}
     for turn in range(rounds + 1):  # the first is only to warm up
         for server in servers:
+            server.signal(signal.SIGCONT)
+            time.sleep(SECONDS_TO_WAKE)
             single = server.ask(rows[turn : turn + 1], 32, seconds)
             whole = server.ask(rows, 2, seconds)
+            server.signal(signal.SIGSTOP)
             if turn:
                 singles[server.variant.name].append(single)
                 wholes[server.variant.name].append(whole)
@@ -369,6 +381,7 @@ def main() -> None:
         for variant in (each for each in VARIANTS if each.peer in chosen):
             servers.append(Server(variant, work))
             print(f"{variant.name}: answers after {servers[-1].wait(rows):.1f} s", file=sys.stderr)
+            servers[-1].signal(signal.SIGSTOP)
         compare(servers, rows, given.rounds, given.seconds)
     finally:
         for server in servers:
