@@ -163,7 +163,7 @@ class PredictEndpoint:
             return
         except Exception:  # noqa: BLE001 - the answer keeps its shape whatever happens
             result = _unexpected(call)
-        reply = _reply(call, result)
+        reply = _reply_of(call, result)
         headers = [
             (b"content-type", reply.kind),
             (b"content-length", b"%d" % len(reply.body)),
@@ -211,7 +211,7 @@ class PredictEndpoint:
         self._reply(call, request, result)
 
     def _reply(self, call: _Call, request: WholeRequest, result: Answered | ProblemError) -> None:
-        reply = _reply(call, result)
+        reply = _reply_of(call, result)
         request.answer(reply.status, reply.kind, call.request_id, reply.body, reply.headers)
         try:
             self._tell(call, reply, result)
@@ -311,7 +311,7 @@ class PredictEndpoint:
             raise
 
 
-def _reply(call: _Call, result: Answered | ProblemError) -> _Reply:
+def _reply_of(call: _Call, result: Answered | ProblemError) -> _Reply:
     if isinstance(result, Answered):
         return _Reply(200, b"application/json", result.body, result.outcome, rows=result.rows)
     body = result.encode(call.request_id)
