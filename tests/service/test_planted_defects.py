@@ -21,6 +21,7 @@ RULES = "src/model_service/contract/value_check.py"
 ROWS = "src/model_service/contract/rows.py"
 DOCUMENT = "src/model_service/contract/openapi.py"
 SERVED = "src/model_service/serving/prediction.py"
+MADE = "src/model_service/serving/row_answers.py"
 VERSION = "registry/every_type/1"
 FEATURES = f"{VERSION}/features.py"
 TENSORS = "src/model_service/serving/inference_protocol/inference.py"
@@ -141,9 +142,9 @@ DEFECTS = [
     Defect(
         "a clean row is answered with a warning",
         SERVED,
-        "    rows: list[Any] = answered\n",
-        "    rows: list[Any] = answered\n"
-        "    from model_service.contract.rows import RowWarning\n    for row in answered:\n"
+        "    rows: list[Any] = answers.rows\n",
+        "    rows: list[Any] = answers.rows\n"
+        "    from model_service.contract.rows import RowWarning\n    for row in rows:\n"
         '        row.warnings = (RowWarning("amount", "missing", "pass", "?"),)\n',
         "test_a_clean_row_is_answered_without_a_warning",
     ),
@@ -177,9 +178,9 @@ DEFECTS = [
     ),
     Defect(
         "serving answers something else than the version does",
-        SERVED,
-        "starmap(served.shares, probabilities)",
-        "starmap(served.shares, probabilities[:1] * len(ids))",
+        MADE,
+        "*probabilities.T.tolist()",
+        "*(probabilities[:1].repeat(len(ids), 0)).T.tolist()",
         "test_the_service_answers_the_golden_rows_as_they_were",
     ),
     Defect(
@@ -255,8 +256,8 @@ DEFECTS = [
     Defect(
         "tensors hold the probabilities of other rows",
         TENSORS,
-        "data: Any = answers.probabilities",
-        "data: Any = answers.probabilities[::-1]",
+        "[in_order(one) for one in shares",
+        "[in_order(one) for one in shares[::-1]",
         "test_the_golden_rows_are_answered_the_same_as_tensors",
     ),
     Defect(

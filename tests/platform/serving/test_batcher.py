@@ -7,15 +7,14 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 
 from model_service.registry.traffic import promote
 from model_service.serving.batcher import Answers, Batcher, DeadlineError, QueueFullError
+from model_service.serving.row_answers import RowAnswer
 from tests.platform.serving.server_process import stub_server
 
 Row = tuple[Any, ...]
@@ -24,18 +23,16 @@ Row = tuple[Any, ...]
 class Model:
     """Doubles numbers, raises for "poison", and remembers the size of each call."""
 
-    def __init__(self, seconds: float = 0.0, *, with_classes: bool = False) -> None:
+    def __init__(self, seconds: float = 0.0) -> None:
         self.calls: list[int] = []
         self.seconds = seconds
-        self.with_classes = with_classes
 
-    def __call__(self, rows: Sequence[Row]) -> Any:
+    def __call__(self, rows: Sequence[Row]) -> list[RowAnswer]:
         self.calls.append(len(rows))
         time.sleep(self.seconds)
         if any(row[0] == "poison" for row in rows):
             raise ValueError("poison")
-        shares = np.array([[row[0], 1 - row[0]] for row in rows]) if self.with_classes else None
-        return SimpleNamespace(values=[row[0] * 2 for row in rows], probabilities=shares)
+        return [RowAnswer("id", row[0] * 2) for row in rows]
 
 
 def batcher_of(model: Any, **settings: Any) -> Batcher:
@@ -47,6 +44,10 @@ def batcher_of(model: Any, **settings: Any) -> Batcher:
         **settings,
     }
     return Batcher(model, **given)
+
+
+def values_of(answers: Answers) -> list[Any]:
+    return [row and row.value for row in answers.rows]
 
 
 def rows(*values: Any) -> list[Row]:
@@ -64,7 +65,7 @@ def test_requests_of_one_turn_are_one_call_and_each_gets_its_own_rows() -> None:
 
     answers = asyncio.run(scenario())
     assert model.calls == [4]
-    assert [answer.values for answer in answers] == [[2], [4, 6], [8]]
+    assert [values_of(answer) for answer in answers] == [[2], [4, 6], [8]]
 
 
 def test_a_request_alone_waits_for_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,12 +74,12 @@ def test_a_request_alone_waits_for_no_timer(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(asyncio.get_running_loop(), "call_at", None)
         return await batcher.submit(rows(1))
 
-    assert asyncio.run(scenario()).values == [2]
+    assert values_of(asyncio.run(scenario())) == [2]
 
 
 @pytest.mark.parametrize("runs_inline", [True, False])
 def test_only_the_poisoned_row_fails(runs_inline: bool) -> None:
-    model = Model(with_classes=True)
+    model = Model()
     errors: list[BaseException] = []
 
     async def scenario() -> Sequence[Answers]:
@@ -90,12 +91,9 @@ def test_only_the_poisoned_row_fails(runs_inline: bool) -> None:
         )
 
     first, second, third = asyncio.run(scenario())
-    assert (first.values, first.failures) == ([0.2], {})
-    assert (second.values, second.failures) == ([0.4, None, 0.6], {1: "ValueError"})
-    assert second.probabilities is not None
-    assert second.probabilities[0] == [0.2, 0.8]
-    assert second.probabilities[2] == [0.3, 0.7]
-    assert (third.values, third.failures) == ([0.8], {})
+    assert (values_of(first), first.failures) == ([0.2], {})
+    assert (values_of(second), second.failures) == ([0.4, None, 0.6], {1: "ValueError"})
+    assert (values_of(third), third.failures) == ([0.8], {})
     assert len(errors) == 1
 
 
@@ -117,8 +115,8 @@ def test_a_large_batch_that_fails_is_split_outside_the_loop() -> None:
 
 
 def test_an_answer_for_too_few_rows_is_a_failure() -> None:
-    def model(given: Sequence[Row]) -> Any:
-        return SimpleNamespace(values=[1] * (len(given) - 1), probabilities=None)
+    def model(given: Sequence[Row]) -> list[RowAnswer]:
+        return [RowAnswer("id", 1)] * (len(given) - 1)
 
     async def scenario() -> Answers:
         return await batcher_of(model).submit(rows(1, 2))
@@ -138,7 +136,7 @@ def test_what_arrives_during_a_slow_call_is_the_next_batch() -> None:
 
     answers = asyncio.run(scenario())
     assert model.calls == [1, 3]
-    assert [answer.values for answer in answers] == [[2], [4], [6], [8]]
+    assert [values_of(answer) for answer in answers] == [[2], [4], [6], [8]]
 
 
 def test_a_model_found_slow_leaves_the_loop_free_from_then_on() -> None:
@@ -164,7 +162,7 @@ def test_a_full_queue_refuses_and_takes_again_once_it_is_empty() -> None:
             batcher.submit(rows(4))
         await taken
         again = await batcher.submit(rows(5))
-        return again.values, batcher.rows_held
+        return values_of(again), batcher.rows_held
 
     assert asyncio.run(scenario()) == ([10], 0)
 
@@ -178,8 +176,8 @@ def test_who_would_wait_too_long_is_refused_and_the_others_are_answered() -> Non
         waiting = batcher.submit(rows(3, 4))  # before it, none waits
         with pytest.raises(QueueFullError):
             batcher.submit(rows(5))
-        answered = [*(await running).values, *(await waiting).values]
-        return [*answered, *(await batcher.submit(rows(6))).values]
+        answered = [*values_of(await running), *values_of(await waiting)]
+        return [*answered, *values_of(await batcher.submit(rows(6)))]
 
     assert asyncio.run(scenario()) == [4, 6, 8, 12]
 
@@ -189,7 +187,7 @@ def test_large_requests_at_once_are_not_refused_for_what_small_ones_took() -> No
         batcher = batcher_of(Model(seconds=0.05), runs_inline=False, queue_seconds=0.25)
         await batcher.submit(rows(1))
         large = [batcher.submit(rows(*range(40))) for _ in range(2)]
-        return [len((await one).values) for one in large]
+        return [len((await one).rows) for one in large]
 
     assert asyncio.run(scenario()) == [40, 40]
 
@@ -198,7 +196,7 @@ def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits() -> None:
     async def scenario() -> Answers:
         return await batcher_of(Model(), queue_rows=2).submit(rows(1, 2, 3))
 
-    assert asyncio.run(scenario()).values == [2, 4, 6]
+    assert values_of(asyncio.run(scenario())) == [2, 4, 6]
 
 
 def test_a_stuck_model_costs_a_deadline_and_frees_the_rows_that_waited() -> None:
@@ -240,7 +238,7 @@ def test_without_batching_each_request_is_a_call_of_its_own(inline: bool) -> Non
 
     answers, held = asyncio.run(scenario())
     assert model.calls == [1, 1]
-    assert [answer.values for answer in answers] == [[2], [8]]
+    assert [values_of(answer) for answer in answers] == [[2], [8]]
     assert held == 0
 
 

@@ -8,6 +8,7 @@ Both readings agree on every row: the fast one takes nothing that the slow one w
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -108,12 +109,9 @@ class RowReader:
 
     def columns(self, values: Sequence[RowValues]) -> Columns:
         """Turn accepted rows into a column per feature, as `features()` takes them."""
-        if not values:
-            return {name: build([]) for name, build in self._columns}
-        cells = zip(*values, strict=True)
-        return {
-            name: build(column) for (name, build), column in zip(self._columns, cells, strict=True)
-        }
+        cells = list(itertools.chain.from_iterable(values))
+        width = len(self._columns)  # a step through all cells is quicker than zip() on the rows
+        return {name: build(cells[at::width]) for at, (name, build) in enumerate(self._columns)}
 
     def _check_count(self, count: int) -> None:
         if count == 0:
@@ -337,11 +335,11 @@ def _column_builder(feature: Feature) -> Callable[[Sequence[Any]], NDArray[Any]]
 
 
 def _number_column(column: Sequence[Any]) -> NDArray[Any]:
-    return np.array(column, dtype=np.float64)
+    return np.fromiter(column, np.float64, len(column))
 
 
 def _text_column(column: Sequence[Any]) -> NDArray[Any]:
-    return np.array(["" if cell is None else cell for cell in column], dtype=object)
+    return np.fromiter(["" if cell is None else cell for cell in column], object, len(column))
 
 
 def _time_column(column: Sequence[Any]) -> NDArray[Any]:

@@ -27,6 +27,7 @@ from model_service.serving.documents import Documents, contracts_of
 from model_service.serving.draining import drain_before_stopping
 from model_service.serving.ground_truth_endpoint import GroundTruthEndpoint
 from model_service.serving.http_protocol import WholeRequest
+from model_service.serving.identifiers import Identifiers
 from model_service.serving.inference_protocol.endpoint import InferenceProtocol, is_below_root
 from model_service.serving.loaded_models import LoadedModels
 from model_service.serving.logs import LogWriter, notice_line, request_line
@@ -40,7 +41,7 @@ from model_service.serving.predict_endpoint import (
     plain_target_of,
     target_of,
 )
-from model_service.serving.prediction import LARGEST_BODY_READ_IN_LOOP, Identifiers
+from model_service.serving.prediction import LARGEST_BODY_READ_IN_LOOP
 from model_service.serving.prediction_recorder import PredictionRecorder
 from model_service.serving.problems import MEDIA_TYPE, ProblemError, problem_of_status
 from model_service.serving.request_body import CountedBody, LargeBodies, read_head

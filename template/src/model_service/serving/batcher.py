@@ -14,12 +14,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
 
 import msgspec
 
 from model_service.contract.rows import RowValues
 from model_service.serving.call_cost import CallCost
+from model_service.serving.row_answers import RowAnswer
 
 LONGEST_INLINE_SECONDS = 0.005
 """A call that takes longer is moved to a thread, so that health checks are answered meanwhile."""
@@ -36,35 +36,23 @@ class DeadlineError(Exception):
     """The answer did not come in time."""
 
 
-class Predicted(Protocol):
-    """What a version answers for a batch; see `registry.loaded_version.Predictions`."""
+class Answers(msgspec.Struct, gc=False):
+    """Answers by row: `failures` says why a row has none, and it is None then. The model took
+    `seconds` for them and for the rows that were answered together with them."""
 
-    @property
-    def values(self) -> Sequence[Any]: ...
-
-    @property
-    def probabilities(self) -> Any: ...
-
-
-class Answers(msgspec.Struct):
-    """Answers by row: `failures` says why a row has none, and its value is None then. The model
-    took `seconds` for them and for the rows that were answered together with them."""
-
-    values: list[Any]
-    probabilities: list[list[float]] | None
+    rows: list[RowAnswer | None]
     failures: dict[int, str]
     seconds: float = 0.0
 
     def part(self, start: int, stop: int) -> Answers:
         """Return the answers of the rows from `start` to before `stop`."""
-        probabilities = self.probabilities[start:stop] if self.probabilities else None
         failures = self.failures
         if failures:
             failures = {i - start: why for i, why in failures.items() if start <= i < stop}
-        return Answers(self.values[start:stop], probabilities, failures, self.seconds)
+        return Answers(self.rows[start:stop], failures, self.seconds)
 
 
-Predict = Callable[[Sequence[RowValues]], Predicted]
+AnswerRows = Callable[[Sequence[RowValues]], list[RowAnswer]]
 OnAnswers = Callable[[Answers | None], None]
 """Takes the answers, or None where they did not come in time. Must not raise: what it does is done
 between the answers of its neighbours."""
@@ -87,7 +75,7 @@ class Batcher:
 
     def __init__(
         self,
-        predict: Predict,
+        answer_rows: AnswerRows,
         *,
         runs_inline: bool,
         queue_rows: int,
@@ -97,7 +85,7 @@ class Batcher:
         name: str = "model",
         on_failure: OnFailure | None = None,
     ) -> None:
-        self._predict = predict
+        self._answer_rows = answer_rows
         self._inline_rows = FIRST_INLINE_ROWS if runs_inline else 0
         self._may_run_inline = runs_inline
         self._queue_rows = queue_rows
@@ -214,7 +202,7 @@ class Batcher:
         """Answer in the loop; False if the batch fails and splitting it would hold the loop."""
         started = time.perf_counter()
         try:
-            answers = _as_answers(self._predict(rows), len(rows))
+            answers = self._answered(rows)
         except BaseException as error:  # noqa: BLE001 - nothing a model does may stop the service
             if len(rows) > LARGEST_INLINE_SPLIT:
                 return False
@@ -242,7 +230,7 @@ class Batcher:
 
     def _thread_is_done(self, batch: list[_Waiting], answers: Answers) -> None:
         self._thread_is_busy = False
-        self._learn(len(answers.values), answers.seconds)
+        self._learn(len(answers.rows), answers.seconds)
         self._deliver(batch, answers)
         if self._waiting:
             self._flush()
@@ -270,10 +258,16 @@ class Batcher:
                 waiting.on_answers(answers if whole else answers.part(start, stop))
             start = stop
 
+    def _answered(self, rows: Sequence[RowValues]) -> Answers:
+        answered: list[RowAnswer | None] = [*self._answer_rows(rows)]
+        if len(answered) != len(rows):
+            raise ValueError(f"the model gave {len(answered)} answers for {len(rows)} rows")
+        return Answers(answered, {})
+
     def _answer(self, rows: Sequence[RowValues]) -> Answers:
         """Return an answer or a failure for each row. Never raises."""
         try:
-            return _as_answers(self._predict(rows), len(rows))
+            return self._answered(rows)
         except BaseException as error:  # noqa: BLE001 - nothing a model does may stop the service
             return self._split(rows, error)
 
@@ -281,7 +275,7 @@ class Batcher:
         """Answer the halves of a batch that failed, down to the row at fault."""
         if len(rows) == 1:
             self._report(error)
-            return Answers([None], None, {0: type(error.__cause__ or error).__name__})
+            return Answers([None], {0: type(error.__cause__ or error).__name__})
         middle = len(rows) // 2
         return _joined(self._answer(rows[:middle]), self._answer(rows[middle:]))
 
@@ -290,25 +284,11 @@ class Batcher:
             self._on_failure(error)
 
 
-def _as_answers(predicted: Predicted, count: int) -> Answers:
-    probabilities = predicted.probabilities
-    values = list(predicted.values)
-    if len(values) != count:
-        raise ValueError(f"the model gave {len(values)} answers for {count} rows")
-    return Answers(values, None if probabilities is None else probabilities.tolist(), {})
-
-
 def _joined(first: Answers, second: Answers) -> Answers:
     """Return the answers of two neighbouring parts of a batch as one."""
-    offset = len(first.values)
+    offset = len(first.rows)
     failures = first.failures | {offset + i: why for i, why in second.failures.items()}
-    probabilities = None
-    if first.probabilities is not None or second.probabilities is not None:
-        probabilities = [
-            *(first.probabilities or [[]] * offset),
-            *(second.probabilities or [[]] * len(second.values)),
-        ]
-    return Answers([*first.values, *second.values], probabilities, failures)
+    return Answers([*first.rows, *second.rows], failures)
 
 
 class _ModelThread:

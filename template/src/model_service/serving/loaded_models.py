@@ -16,7 +16,6 @@ from model_service.serving.batcher import Batcher
 from model_service.serving.metrics import VersionMeters, VersionStatus
 from model_service.serving.problems import ProblemError
 from model_service.serving.routing import Routing
-from model_service.serving.row_answers import shares_of
 from model_service.serving.shadow import Shadow
 
 VersionPhase = Literal["loading", "ready", "failed", "not_served"]
@@ -31,7 +30,7 @@ DRILL_ALIAS = "drill"
 class ServedVersion:
     """A version that answers: what was loaded, its batcher, its meters, and it as a shadow."""
 
-    __slots__ = ("_drill", "batcher", "loaded", "meters", "model", "shadow", "shares", "version")
+    __slots__ = ("_drill", "batcher", "loaded", "meters", "model", "shadow", "version")
 
     def __init__(
         self, loaded: LoadedVersion, batcher: Batcher, meters: VersionMeters, shadow: Shadow
@@ -42,7 +41,6 @@ class ServedVersion:
         self.batcher = batcher
         self.meters = meters
         self.shadow = shadow
-        self.shares = shares_of(loaded.contract.output.classes)
         self._drill: ServedVersion | None = None
 
     def as_drill(self) -> ServedVersion:

@@ -16,12 +16,12 @@ from model_service.hooks import Hooks, Rejection
 from model_service.serving.answered_request import AnsweredRequest
 from model_service.serving.batcher import Answers, QueueFullError
 from model_service.serving.http_protocol import WHOLE_BODY, WholeRequest
+from model_service.serving.identifiers import Identifiers
 from model_service.serving.loaded_models import LoadedModels, Resolved
 from model_service.serving.logs import LogWriter, request_line
 from model_service.serving.metrics import Metrics
 from model_service.serving.prediction import (
     Answered,
-    Identifiers,
     PendingPrediction,
     answer_of,
     ask,
@@ -155,7 +155,7 @@ class PredictEndpoint:
             resolved = self._resolve(call)
             here = scope.get("state", {}).get(WHOLE_BODY)
             resolved = self._take(call, await self._body(resolved, call.head, receive, here))
-            result = await predict(resolved, call.body, call.request_id, self._identifiers)
+            result = await predict(resolved, call.body, call.request_id)
         except ProblemError as error:
             result = error
         except ClientGoneError:
@@ -203,7 +203,7 @@ class PredictEndpoint:
             if answers is None:
                 result = too_late(pending.resolved.served, pending.read)
             else:
-                result = answer_of(pending, answers, self._identifiers)
+                result = answer_of(pending, answers)
         except ProblemError as error:
             result = error
         except Exception:  # noqa: BLE001 - the answer keeps its shape whatever happens

@@ -6,8 +6,6 @@ Identity (model, version, alias) comes from the resolved version only, never fro
 from __future__ import annotations
 
 import asyncio
-import itertools
-import secrets
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -68,31 +66,12 @@ class Answered(msgspec.Struct, gc=False):
     entity: str | None
 
 
-class Identifiers:
-    """Makes ids that no other process makes: a random prefix and a counter."""
-
-    def __init__(self) -> None:
-        self._prefix = secrets.token_hex(6)
-        self._count = itertools.count(1)
-
-    def next(self) -> str:
-        """Return an id that was never returned before."""
-        return f"{self._prefix}-{next(self._count):x}"
-
-    def take(self, count: int) -> list[str]:
-        """Return so many ids that were never returned before."""
-        prefix = self._prefix
-        return [f"{prefix}-{number:x}" for number in itertools.islice(self._count, count)]
-
-
 def outcome_of(slug: str) -> str:
     """Return the outcome that the log and the metrics give to a problem."""
     return _OUTCOMES.get(slug, "invalid_input" if PROBLEMS[slug].status < 500 else "model_error")
 
 
-async def predict(
-    resolved: Resolved, body: bytes, request_id: str, identifiers: Identifiers
-) -> Answered:
+async def predict(resolved: Resolved, body: bytes, request_id: str) -> Answered:
     """Answer one request that was resolved to a version.
 
     Raises:
@@ -108,7 +87,7 @@ async def predict(
     except BodyError as error:
         raise _unreadable(resolved.served, error) from None
     pending = _pending(resolved, request_id, started, *given)
-    return answer_of(pending, await answers_of(resolved.served, pending.read), identifiers)
+    return answer_of(pending, await answers_of(resolved.served, pending.read))
 
 
 def ask(resolved: Resolved, body: bytes, request_id: str) -> PendingPrediction:
@@ -137,7 +116,7 @@ def _pending(
     return PendingPrediction(resolved, request_id, read, entity, started, time.perf_counter())
 
 
-def answer_of(pending: PendingPrediction, answers: Answers, identifiers: Identifiers) -> Answered:
+def answer_of(pending: PendingPrediction, answers: Answers) -> Answered:
     """Return what a request is answered, now that the model has.
 
     Raises:
@@ -146,7 +125,7 @@ def answer_of(pending: PendingPrediction, answers: Answers, identifiers: Identif
     served, read = pending.resolved.served, pending.read
     meters = served.meters
     answered_at = time.perf_counter()
-    rows = answers_by_row(served, read, answers, identifiers)
+    rows = answers_by_row(read, answers)
     meters.seconds.observe(time.perf_counter() - pending.started)
     failed = len(answers.failures)
     meters.outcomes["ok"] += len(read.values) - failed
@@ -202,21 +181,12 @@ def too_late(served: ServedVersion, read: ReadRows) -> ProblemError:
     return ProblemError("deadline-exceeded")
 
 
-def answers_by_row(
-    served: ServedVersion, read: ReadRows, answers: Answers, identifiers: Identifiers
-) -> list[RowAnswer | RowRefused]:
-    """Return for each row of a request its answer, with an id of its own, or why it has none."""
-    ids = identifiers.take(len(read.values))
-    values, probabilities = answers.values, answers.probabilities
-    if probabilities is None:
-        answered = list(map(RowAnswer, ids, values))
-    else:
-        shares = itertools.starmap(served.shares, probabilities)
-        answered = list(map(RowAnswer, ids, values, shares))
-    rows: list[Any] = answered
-    if len(answered) != read.count:
+def answers_by_row(read: ReadRows, answers: Answers) -> list[RowAnswer | RowRefused]:
+    """Return for each row of a request its answer, or why it has none."""
+    rows: list[Any] = answers.rows
+    if len(rows) != read.count:
         rows = [None] * read.count
-        for position, answer in zip(read.positions, answered, strict=True):
+        for position, answer in zip(read.positions, answers.rows, strict=True):
             rows[position] = answer
     for position, warnings in read.warnings.items():
         if rows[position] is not None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-from model_service.contract.rows import RowWarning
+from model_service.contract.rows import RowValues, RowWarning
+from model_service.registry.loaded_version import LoadedVersion
+from model_service.serving.identifiers import Identifiers
 from model_service.serving.problems import RequestFault
 
 Shares = msgspec.Struct | dict[str, float]
@@ -58,3 +60,26 @@ class RowRefused(msgspec.Struct):
     """A row without an answer, among others that may have one."""
 
     error: RowProblem
+
+
+class AnsweringVersion:
+    """Lets a version answer accepted rows, each with an id of its own."""
+
+    def __init__(self, loaded: LoadedVersion) -> None:
+        self._predict = loaded.predict
+        self._shares = shares_of(loaded.contract.output.classes)
+        self._identifiers = Identifiers()
+
+    def answer(self, rows: Sequence[RowValues]) -> list[RowAnswer]:
+        """Return the answers in the order of the rows; as many as the model gave.
+
+        Raises:
+            ModelError: the version has no usable answer for these rows.
+        """
+        predicted = self._predict(rows)
+        ids, probabilities = self._identifiers.take(len(rows)), predicted.probabilities
+        if probabilities is None:
+            return list(map(RowAnswer, ids, predicted.values))
+        # By class: a list for each row would cost as much as all the rest of this.
+        shares = map(self._shares, *probabilities.T.tolist())
+        return list(map(RowAnswer, ids, predicted.values, shares))

@@ -31,6 +31,7 @@ from model_service.serving.loaded_models import (
 from model_service.serving.logs import LogWriter, event_line, failure_line, notice_line
 from model_service.serving.metrics import Metrics
 from model_service.serving.prediction_recorder import PredictionRecorder
+from model_service.serving.row_answers import AnsweringVersion
 from model_service.serving.shadow import Shadow
 from model_service.serving.version_source import VersionSource
 from model_service.settings import Settings
@@ -206,7 +207,7 @@ class VersionLoader:
             log.append(failure_line(error, model=model, version=version))
 
         batcher = Batcher(
-            loaded.predict,
+            AnsweringVersion(loaded).answer,
             runs_inline=loaded.runs_inline,
             queue_rows=limits.queue_rows,
             queue_seconds=limits.queue_seconds,

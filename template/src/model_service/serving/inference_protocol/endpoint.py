@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from model_service.hooks import Hooks, Rejection
 from model_service.serving.answered_request import AnsweredRequest
 from model_service.serving.http_protocol import WHOLE_BODY
+from model_service.serving.identifiers import Identifiers
 from model_service.serving.inference_protocol.inference import (
     Inferred,
     described_inputs,
@@ -32,7 +33,7 @@ from model_service.serving.loaded_models import (
 )
 from model_service.serving.logs import LogWriter, request_line
 from model_service.serving.metrics import Metrics
-from model_service.serving.prediction import Identifiers, outcome_of
+from model_service.serving.prediction import outcome_of
 from model_service.serving.prediction_recorder import PredictionRecorder
 from model_service.serving.problems import ProblemError
 from model_service.serving.request_body import (
@@ -214,9 +215,7 @@ class InferenceProtocol:
         if routing is not None:
             asked.resolved = routing.choose_for(entity_of(body, asked.json_length))
             asked.shadows = routing.shadows
-        inferred: Inferred = await infer(
-            asked.resolved, body, asked.json_length, asked.request_id, self._identifiers
-        )
+        inferred: Inferred = await infer(asked.resolved, body, asked.json_length, asked.request_id)
         asked.answered = inferred.answered
         self._recorder.append(inferred.answered)
         if inferred.json_length is None:

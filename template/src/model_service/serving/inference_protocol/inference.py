@@ -12,7 +12,6 @@ import msgspec
 from model_service.contract.contract import Contract
 from model_service.contract.rows import ReadRows
 from model_service.serving.answered_request import AnsweredRequest
-from model_service.serving.batcher import Answers
 from model_service.serving.inference_protocol.messages import (
     ENTITY,
     Description,
@@ -31,14 +30,13 @@ from model_service.serving.inference_protocol.tensors import (
 from model_service.serving.loaded_models import Resolved, ServedVersion
 from model_service.serving.prediction import (
     LARGEST_BODY_READ_IN_LOOP,
-    Identifiers,
     answers_by_row,
     answers_of,
     count_problems,
     faults_of,
 )
 from model_service.serving.problems import ProblemError
-from model_service.serving.row_answers import RowAnswer, RowRefused
+from model_service.serving.row_answers import RowAnswer, RowRefused, in_order
 
 PROBABILITIES = "probabilities"
 PREDICTION_ID = "prediction_id"
@@ -58,7 +56,6 @@ async def infer(
     body: bytes,
     json_length: bytes | None,
     request_id: str,
-    identifiers: Identifiers,
 ) -> Inferred:
     """Answer a request for one version.
 
@@ -92,8 +89,8 @@ async def infer(
         problem = ProblemError("model-failed", detail)
         problem.read = read
         raise problem
-    rows = answers_by_row(served, read, answers, identifiers)
-    content, content_length = _encoded(resolved, request, read, answers, rows, request_id)
+    rows = answers_by_row(read, answers)
+    content, content_length = _encoded(resolved, request, read, rows, request_id)
     served.meters.observe_stages(started, read_at, answered_at, answers.seconds)
     entity, seconds = (request.parameters or {}).get(ENTITY), time.perf_counter() - started
     return Inferred(
@@ -185,15 +182,15 @@ def _encoded(
     resolved: Resolved,
     request: InferRequest,
     read: ReadRows,
-    answers: Answers,
     rows: Sequence[RowAnswer | RowRefused],
     request_id: str,
 ) -> tuple[bytes, int | None]:
     """Return the answer, and the length of its JSON where bytes of tensors follow."""
     served = resolved.served
+    answers = [row for row in rows if isinstance(row, RowAnswer)]
     tensors = {tensor.name: tensor for tensor in _tensors(served.loaded.contract, answers)}
     wanted = request.outputs or [RequestedOutput(name) for name in tensors]
-    ids = [row.prediction_id for row in rows if isinstance(row, RowAnswer)]
+    ids = [row.prediction_id for row in answers]
     tensors[PREDICTION_ID] = OutputTensor(PREDICTION_ID, [len(ids)], "BYTES", ids)
     all_binary = (request.parameters or {}).get("binary_data_output", False)
     outputs, contents = [], []
@@ -214,11 +211,14 @@ def _encoded(
     return body, len(head) if contents else None
 
 
-def _tensors(contract: Contract, answers: Answers) -> Sequence[OutputTensor]:
-    rows = len(answers.values)
+def _tensors(contract: Contract, answers: Sequence[RowAnswer]) -> Sequence[OutputTensor]:
+    rows = len(answers)
     made = []
     for described in described_outputs(contract):
-        data: Any = answers.probabilities if described.name == PROBABILITIES else answers.values
+        data: list[Any] = [row.value for row in answers]
+        if described.name == PROBABILITIES:
+            shares = [row.probabilities for row in answers]
+            data = [in_order(one) for one in shares if one is not msgspec.UNSET]
         if len(described.shape) == 2:
             data = [element for row in data for element in row]
         made.append(
