@@ -485,9 +485,9 @@ DEFECTS = [
     of_platform(
         "OPS-3",
         "the log has other answers than were given",
-        "serving/prediction_recorder.py",
-        "json_text(answer.value),",
-        "json_text(answer.value + 1 if isinstance(answer.value, float) else answer.value),",
+        "serving/stored_rows.py",
+        "json_texts([answer.value for",
+        "json_texts([answer.value + 1 if isinstance(answer.value, float) else answer.value for",
     ),
     Defect(
         "OPS-4",

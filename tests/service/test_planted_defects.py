@@ -256,8 +256,8 @@ DEFECTS = [
     Defect(
         "tensors hold the probabilities of other rows",
         TENSORS,
-        "[in_order(one) for one in shares",
-        "[in_order(one) for one in shares[::-1]",
+        "in_order([one for one in shares if",
+        "in_order([one for one in shares[::-1] if",
         "test_the_golden_rows_are_answered_the_same_as_tensors",
     ),
     Defect(

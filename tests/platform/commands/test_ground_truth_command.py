@@ -30,7 +30,7 @@ def repository(tmp_path: Path) -> Repository:
     pseudonyms = read_pseudonyms("", "prediction_log", tmp_path)
     stored = StoredFeatures(contract, "none", ["weight"], pseudonyms)
     store = open_store("prediction_log", tmp_path)
-    keys = [stored.key_of((weight, 70.0, "red")) for weight in (150.0, 160.0, 170.0)]
+    keys = stored.keys([(weight, 70.0, "red") for weight in (150.0, 160.0, 170.0)])
     store.append([logged(n, model=NAME, key=key) for n, key in enumerate(keys)])
     store.close()
     return repository

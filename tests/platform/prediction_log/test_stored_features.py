@@ -33,9 +33,9 @@ def stored(pseudonyms: Pseudonyms, key: tuple[str, ...] = ("email", "age")) -> S
 
 def test_without_a_salt_what_would_be_hashed_is_left_out() -> None:
     [values] = RowReader(CONTRACT).read_rows([ROW]).values
-    assert stored(WITHOUT).used(values) == '{"age":3.0,"born":"2001-01-01T00:00:00Z"}'
+    assert stored(WITHOUT).used([values]) == ['{"age":3.0,"born":"2001-01-01T00:00:00Z"}']
     assert stored(WITHOUT).received(ROW) == '{"age":3,"born":"2001-01-01T00:00:00Z"}'
-    assert stored(WITHOUT).key_of(values) is None
+    assert stored(WITHOUT).keys([values]) == [None]
     with pytest.raises(TruthKeyError, match=r"set prediction_log\.salt"):
         stored(WITHOUT).key_told({"email": "a@x", "age": 3})
 
@@ -43,14 +43,14 @@ def test_without_a_salt_what_would_be_hashed_is_left_out() -> None:
 def test_a_key_that_is_told_is_the_key_of_the_row_however_it_is_written() -> None:
     [values] = RowReader(CONTRACT).read_rows([ROW]).values
     told = stored(SALTED).key_told({"age": 3.0, "email": "a@x"})
-    assert told == stored(SALTED).key_of(values)
-    assert told != stored(Pseudonyms(b"other")).key_of(values)
+    assert [told] == stored(SALTED).keys([values])
+    assert [told] != stored(Pseudonyms(b"other")).keys([values])
     assert "a@x" not in told
 
 
 def test_a_key_of_a_feature_that_a_version_does_not_have_is_no_key() -> None:
     [values] = RowReader(CONTRACT).read_rows([ROW]).values
-    assert stored(SALTED, ("email", "new")).key_of(values) is None
+    assert stored(SALTED, ("email", "new")).keys([values]) == [None]
 
 
 def test_the_same_value_has_the_same_hash_for_who_has_the_same_salt(tmp_path: Path) -> None:

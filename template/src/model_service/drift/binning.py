@@ -148,7 +148,7 @@ def _numbers(bins: FeatureProfile, cells: Sequence[Any]) -> NDArray[np.float64]:
             return np.full(len(cells), np.nan)
         distances: NDArray[np.float64] = np.square((rows - bins.centre) / bins.scale).mean(axis=1)
         return distances
-    return np.array(cells, dtype=np.float64)
+    return np.fromiter(cells, np.float64, len(cells))
 
 
 def _edges(known: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 import msgspec
@@ -120,14 +121,15 @@ class Counter:
         """
         found = Counts(len(values) + len(refused), len(refused))
         problems = self._by_feature(warnings)
-        cells: Sequence[Sequence[Any]] = list(zip(*values, strict=True))
+        cells = list(chain.from_iterable(values))
+        width = len(self._places)
         for name, place in self._places.items():
             counter = self._counters.get(name)
             if counter is None:
                 continue
             acted = problems.get(name, {})
             without = [row for rows in acted.values() for row in rows]
-            found.features[name] = counter.count(cells[place] if cells else (), without)
+            found.features[name] = counter.count(cells[place::width], without)
             for problem, rows in acted.items():
                 _add_problem(found.features[name], problem, len(rows))
         for faults in refused:
@@ -135,7 +137,7 @@ class Counter:
                 if name in found.features and fault != "unknown_field":
                     _add_problem(found.features[name], fault, 1)
         self._count_answers(found, answers)
-        self._count_blocks(found, cells, at)
+        self._count_blocks(found, values, at)
         return found
 
     def _by_feature(self, warnings: Sequence[Problems]) -> dict[str, dict[str, list[int]]]:
@@ -154,15 +156,17 @@ class Counter:
             found.features[self._score] = counters[self._score].count(scores.tolist())
 
     def _count_blocks(
-        self, found: Counts, cells: Sequence[Sequence[Any]], at: float | NDArray[Any]
+        self, found: Counts, values: Sequence[RowValues], at: float | NDArray[Any]
     ) -> None:
         time = self._profile.time
-        if time is None or not cells:
+        if time is None or not values:
             return
-        moments = np.broadcast_to(np.asarray(at, dtype=np.float64), (len(cells[0]),))
+        moments = np.broadcast_to(np.asarray(at, dtype=np.float64), (len(values),))
         if time.feature in self._places:
-            known = [cell for cell in cells[self._places[time.feature]] if cell is not None]
-            moments = np.array([moment.timestamp() for moment in known], dtype=np.float64)
+            place = self._places[time.feature]
+            cells: list[Any] = [row[place] for row in values]
+            known = [cell.timestamp() for cell in cells if cell is not None]
+            moments = np.array(known, dtype=np.float64)
         blocks, rows = np.unique(block_of(moments, time.hours), return_counts=True)
         found.blocks = dict(zip(blocks.tolist(), rows.tolist(), strict=True))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from model_service.contract.rows import RowWarning
 from model_service.contract.value_check import feature_in
@@ -26,7 +27,7 @@ SECONDS = 60
 
 class _Answers(msgspec.Struct):
     values: list[Any]
-    probabilities: list[Sequence[float]] | None
+    probabilities: NDArray[np.float64]
 
 
 class MinuteCounts:
@@ -46,9 +47,13 @@ class MinuteCounts:
     def add(self, requests: Iterable[AnsweredRequest]) -> None:
         """Count what came in and what was answered."""
         by_version: dict[tuple[LoadedVersion, int], list[AnsweredRequest]] = {}
+        loaded, minute, together = None, 0, list[AnsweredRequest]()
         for request in requests:
-            minute = int(request.at) // SECONDS * SECONDS
-            by_version.setdefault((request.loaded, minute), []).append(request)
+            # Most follow one of the same version, in the same minute.
+            if request.loaded is not loaded or not 0 <= request.at - minute < SECONDS:
+                loaded, minute = request.loaded, int(request.at) // SECONDS * SECONDS
+                together = by_version.setdefault((loaded, minute), [])
+            together.append(request)
         for (loaded, minute), together in by_version.items():
             for counter in self._counter(loaded):
                 self._add((loaded.model, loaded.version), minute, _counted(counter, together))
@@ -93,11 +98,8 @@ class MinuteCounts:
 def _counted(counter: Counter, requests: Sequence[AnsweredRequest]) -> Counts:
     reads = [request.read for request in requests]
     answered = [row for request in requests for row in request.rows if isinstance(row, RowAnswer)]
-    shares = [row.probabilities for row in answered]
-    answers = _Answers(
-        [row.value for row in answered],
-        [in_order(share) for share in shares if share is not msgspec.UNSET],
-    )
+    shares = [row.probabilities for row in answered if row.probabilities is not msgspec.UNSET]
+    answers = _Answers([row.value for row in answered], in_order(shares))
     warned = any(read.warnings for read in reads)
     return counter.count(
         [row for read in reads for row in read.values],

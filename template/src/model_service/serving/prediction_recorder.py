@@ -14,22 +14,20 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
-import msgspec
-
 from model_service.hooks import Hooks
 from model_service.model_settings import ModelSettingsError, read_model_settings
 from model_service.prediction_log.database import PredictionColumns
 from model_service.prediction_log.pseudonyms import Pseudonyms, read_pseudonyms
 from model_service.prediction_log.records import LoggedCounts
 from model_service.prediction_log.store import StoreError, logged_row, open_store
-from model_service.prediction_log.stored_features import StoredFeatures, json_text
+from model_service.prediction_log.stored_features import StoredFeatures
 from model_service.registry.loaded_version import LoadedVersion
 from model_service.repository import Repository
 from model_service.serving.answered_request import AnsweredRequest
 from model_service.serving.logs import LogWriter, notice_line
 from model_service.serving.metrics import Metrics
 from model_service.serving.minute_counts import MinuteCounts
-from model_service.serving.row_answers import RowAnswer
+from model_service.serving.stored_rows import stored_rows
 from model_service.settings import Settings
 
 SECONDS_BETWEEN_WRITES = 0.5
@@ -188,65 +186,40 @@ class PredictionRecorder:
             self._pseudonyms = read_pseudonyms(log.salt, self.place, self._repository.root)
         batch: list[PredictionColumns] = []
         requests: list[AnsweredRequest] = []
-        breath = ROWS_A_BREATH
-        loaded: LoadedVersion | None = None
         while self._waiting and len(batch) < ROWS_A_BATCH:
-            request = self._waiting.popleft()
-            requests.append(request)
-            try:
-                if request.loaded is not loaded:  # most follow one of the same version
-                    stored = self._stored_features(request.loaded, self._pseudonyms)
-                    loaded = request.loaded
-                self._add_rows(request, stored, batch)
-            except Exception as error:  # noqa: BLE001 - the log goes on whatever one request holds
-                self.dropped += request.read.count
-                self._tell("ERROR", f"a request could not be logged: {type(error).__name__}")
-            self._rows_out += request.read.count
-            self._bytes_out += request.size
-            if len(batch) >= breath:
-                breath = len(batch) + ROWS_A_BREATH
-                time.sleep(SECONDS_A_BREATH)
+            together = self._next_requests()
+            requests += together
+            batch += self._stored_rows(together)
+            time.sleep(SECONDS_A_BREATH)
         if self._store is not None and self.place != STUB_PLACE:
             self._count(requests)
             time.sleep(SECONDS_A_BREATH)
         return batch
 
-    def _add_rows(
-        self, request: AnsweredRequest, stored: StoredFeatures, batch: list[PredictionColumns]
-    ) -> None:
-        """Add what is kept of each row that has an answer."""
-        if not request.rows:
-            return
-        loaded, read = request.loaded, request.read
-        entity = stored.pseudonyms.of(request.entity)
-        sent = _sent(request) if read.warnings else {}
-        for values, position in zip(read.values, read.positions, strict=True):
-            answer = request.rows[position]
-            if not isinstance(answer, RowAnswer):
-                continue
-            used = stored.used(values)
-            received = stored.received(sent[position]) if position in sent else None
-            shares = answer.probabilities
-            shadow_of = request.shadow_of[position] if request.shadow_of else None
-            batch.append(
-                (  # in the order of PREDICTION_COLUMNS
-                    answer.prediction_id,
-                    request.request_id,
-                    request.at,
-                    loaded.model,
-                    loaded.version,
-                    request.alias,
-                    entity,
-                    None if received == used else received,  # what no policy touched, once
-                    used,
-                    stored.warnings(answer.warnings) if answer.warnings else None,
-                    json_text(answer.value),
-                    None if shares is msgspec.UNSET else json_text(shares),
-                    request.seconds,
-                    stored.key_of(values),
-                    shadow_of or answer.prediction_id,
-                )
-            )
+    def _next_requests(self) -> list[AnsweredRequest]:
+        """Take the next requests to one version, of some `ROWS_A_BREATH` rows in all."""
+        requests: list[AnsweredRequest] = []
+        rows = size = 0
+        waiting, loaded = self._waiting, self._waiting[0].loaded
+        while waiting and rows < ROWS_A_BREATH and waiting[0].loaded is loaded:
+            request = waiting.popleft()
+            requests.append(request)
+            rows += request.read.count
+            size += request.size
+        self._rows_out += rows
+        self._bytes_out += size
+        return requests
+
+    def _stored_rows(self, requests: Sequence[AnsweredRequest]) -> list[PredictionColumns]:
+        """Return the rows of requests to one version; one that cannot be logged costs no other."""
+        try:
+            return stored_rows(requests, self._stored_features(requests[0].loaded))
+        except Exception as error:  # noqa: BLE001 - the log goes on whatever one request holds
+            if len(requests) > 1:
+                return [row for request in requests for row in self._stored_rows([request])]
+            self.dropped += requests[0].read.count
+            self._tell("ERROR", f"a request could not be logged: {type(error).__name__}")
+            return []
 
     def _count(self, requests: Sequence[AnsweredRequest]) -> None:
         try:
@@ -272,12 +245,13 @@ class PredictionRecorder:
             return 0
         return len(rows)
 
-    def _stored_features(self, loaded: LoadedVersion, pseudonyms: Pseudonyms) -> StoredFeatures:
+    def _stored_features(self, loaded: LoadedVersion) -> StoredFeatures:
         stored = self._stored.get(loaded)
         if stored is None:
+            assert self._pseudonyms is not None
             store = self._settings.prediction_log.store_features
             key = self._key_features(loaded.model)
-            stored = StoredFeatures(loaded.contract, store, key, pseudonyms)
+            stored = StoredFeatures(loaded.contract, store, key, self._pseudonyms)
             self._stored[loaded] = stored
         return stored
 
@@ -290,10 +264,3 @@ class PredictionRecorder:
 
     def _tell(self, severity: str, text: str) -> None:
         self._log.append(notice_line(severity, text))
-
-
-def _sent(request: AnsweredRequest) -> dict[int, object]:
-    """Return the rows that a policy touched, as they were sent."""
-    if isinstance(request.sent, bytes):
-        return request.loaded.reader.rows_as_sent(request.sent, request.read.warnings)
-    return {position: request.sent[position] for position in request.read.warnings}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from model_service.contract.rows import RowValues, RowWarning
 from model_service.registry.loaded_version import LoadedVersion
@@ -32,11 +35,16 @@ def shares_of(classes: Sequence[str]) -> Callable[..., Shares]:
         return lambda *shares: dict(zip(classes, shares, strict=False))
 
 
-def in_order(shares: Shares) -> Sequence[float]:
-    """Return probabilities in the order of the classes."""
-    if isinstance(shares, msgspec.Struct):
-        return msgspec.structs.astuple(shares)
-    return tuple(shares.values())
+def in_order(shares: Sequence[Shares]) -> NDArray[np.float64]:
+    """Return the probabilities of rows, of shape (rows, classes) in the order of the classes; all
+    rows are answers of one version."""
+    if not shares:
+        return np.empty((0, 0))
+    values: Callable[[Any], Iterable[float]] = dict.values
+    if isinstance(shares[0], msgspec.Struct):
+        values = msgspec.structs.astuple
+    flat = np.fromiter(chain.from_iterable(map(values, shares)), np.float64)
+    return flat.reshape(len(shares), -1)
 
 
 class RowAnswer(msgspec.Struct, gc=False):

@@ -218,9 +218,9 @@ def _tensors(contract: Contract, answers: Sequence[RowAnswer]) -> Sequence[Outpu
         data: list[Any] = [row.value for row in answers]
         if described.name == PROBABILITIES:
             shares = [row.probabilities for row in answers]
-            data = [in_order(one) for one in shares if one is not msgspec.UNSET]
-        if len(described.shape) == 2:
-            data = [element for row in data for element in row]
+            data = in_order([one for one in shares if one is not msgspec.UNSET]).ravel().tolist()
+        elif len(described.shape) == 2:
+            data = [element for vector in data for element in vector]
         made.append(
             OutputTensor(described.name, [rows, *described.shape[1:]], described.datatype, data)
         )
