@@ -69,6 +69,7 @@ def test_requests_are_counted_by_caller_and_no_key_is_ever_written(server: Serve
     for name, key in KEYS.items():
         server.client.post(ASK, json=BODY, headers={"x-api-key": key, "x-request-id": name})
         server.line_of(name)
+    assert server.client.post(ASK, json=BODY).status_code == 401
     text = server.client.get("/metrics").text
     assert 'model_service_key_requests_total{key="web-2027"}' in text
     assert "model_service_key_refused_requests_total 0.0" not in text
