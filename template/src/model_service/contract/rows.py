@@ -52,7 +52,7 @@ class BodyError(Exception):
         self.pointer = pointer
 
 
-class ReadRows(msgspec.Struct):
+class ReadRows(msgspec.Struct, gc=False):
     """The rows of one request after reading.
 
     `values[i]` is the accepted row that stood at `positions[i]` of the request; `warnings` and

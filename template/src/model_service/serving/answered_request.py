@@ -16,9 +16,10 @@ BYTES_A_FAULT = 300
 class AnsweredRequest(msgspec.Struct, gc=False):
     """A request whose rows were read, and what became of them.
 
-    `sent` is its body, or its rows where they came otherwise, in `body_bytes`. `rows` stand in the
-    order of the request, or there are none where no row has an answer. `shadow_of` names for each
-    the prediction that the caller got, where these answers are a shadow's.
+    `sent` is its body, which had `body_bytes`, or its rows where they came otherwise; it is needed
+    only where a policy touched a row. `rows` stand in the order of the request, or there are none
+    where no row has an answer. `shadow_of` names for each the prediction that the caller got, where
+    these answers are a shadow's.
     """
 
     loaded: LoadedVersion

@@ -184,9 +184,11 @@ class Batcher:
     def _flush(self) -> None:
         self._flush_is_due = False
         batch, self._waiting = self._waiting, []
+        taken = self._rows_waiting
         if not self._batches and len(batch) > 1:
             batch, self._waiting = batch[:1], batch[1:]
-        self._rows_waiting -= sum(len(waiting.rows) for waiting in batch)
+            taken = len(batch[0].rows)
+        self._rows_waiting -= taken
         for waiting in [w for w in batch if w.future and w.future.done()]:  # its caller has gone
             self._rows_held -= len(waiting.rows)
             batch.remove(waiting)

@@ -342,18 +342,16 @@ class _WholeAnswers:
     CPU time of a request of one row.
     """
 
-    __slots__ = ("_head", "_transport")
+    __slots__ = ("_head", "_transport", "is_closing", "write_whole")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._head = b""
+        self.is_closing = transport.is_closing
+        self.write_whole = transport.write  # an answer with its head
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
-
-    def write_whole(self, data: bytes) -> None:
-        """Write an answer with its head."""
-        self._transport.write(data)
 
     def write(self, data: bytes) -> None:
         if self._head:

@@ -7,7 +7,6 @@ and from contracts, never from a request.
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
@@ -167,9 +166,9 @@ class VersionMeters:
         row[0] += 1
 
     def observe_stages(
-        self, started: float, read_at: float, answered_at: float, predicting: float
+        self, started: float, read_at: float, answered_at: float, ended: float, predicting: float
     ) -> None:
-        """Count how long each stage took of a request that is encoded now.
+        """Count how long each stage took of a request, the last of them its encoding.
 
         The moments are those of `time.perf_counter`, `predicting` is the model's share in seconds.
         """
@@ -178,7 +177,7 @@ class VersionMeters:
             (read, read_at - started),
             (queue, answered_at - read_at - predicting),
             (predict, predicting),
-            (encode, time.perf_counter() - answered_at),
+            (encode, ended - answered_at),
         ):
             row[bisect_left(STAGE_SECONDS, seconds)] += 1
             row[-1] += seconds

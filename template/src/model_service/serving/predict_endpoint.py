@@ -244,12 +244,11 @@ class PredictEndpoint:
         if resolved is None:
             return
         if isinstance(result, Answered):
-            read, answers, entity = result.read, result.answers, result.entity
-            self._record(call, resolved, entity, call.body, read, answers, seconds)
+            self._record(call, resolved, result.entity, result.read, result.answers, seconds)
             if call.routing is not None and call.routing.shadows:
                 _offer(call.routing.shadows, call.request_id, call.body, result)
         elif result.read is not None:
-            self._record(call, resolved, None, b"", result.read, (), seconds)
+            self._record(call, resolved, None, result.read, (), seconds)
         if self._tells_rejections and reply.outcome != "ok":
             self._hooks.offer("on_rejection", _rejection(call, resolved, result))
 
@@ -279,15 +278,22 @@ class PredictEndpoint:
         call: _Call,
         resolved: Resolved,
         entity: str | None,
-        sent: bytes,
         read: ReadRows,
         answers: Sequence[RowAnswer | RowRefused],
         seconds: float,
     ) -> None:
-        loaded, alias, at = resolved.served.loaded, resolved.alias, time.time()
         self._recorder.append(
             AnsweredRequest(
-                loaded, alias, call.request_id, entity, sent, read, answers, at, seconds
+                resolved.served.loaded,
+                resolved.alias,
+                call.request_id,
+                entity,
+                call.body if read.warnings and answers else b"",
+                read,
+                answers,
+                time.time(),
+                seconds,
+                body_bytes=len(call.body) if answers else 0,
             )
         )
 

@@ -126,7 +126,6 @@ def answer_of(pending: PendingPrediction, answers: Answers) -> Answered:
     meters = served.meters
     answered_at = time.perf_counter()
     rows = answers_by_row(read, answers)
-    meters.seconds.observe(time.perf_counter() - pending.started)
     failed = len(answers.failures)
     meters.outcomes["ok"] += len(read.values) - failed
     if not read.faults and not failed:
@@ -135,12 +134,15 @@ def answer_of(pending: PendingPrediction, answers: Answers) -> Answered:
         meters.outcomes["invalid_input"] += len(read.faults)
         meters.outcomes["model_error"] += failed
         if failed == len(read.values):
+            meters.seconds.observe(answered_at - pending.started)
             raise _failed(rows, read)
         outcome = "partial"
     alias, request_id = pending.resolved.alias, pending.request_id
     answer = PredictionAnswer(served.model, served.version, alias, request_id, rows)
     encoded = _encode(answer)
-    meters.observe_stages(pending.started, pending.read_at, answered_at, answers.seconds)
+    ended = time.perf_counter()
+    meters.seconds.observe(ended - pending.started)
+    meters.observe_stages(pending.started, pending.read_at, answered_at, ended, answers.seconds)
     return Answered(encoded, outcome, read.count, rows, read, pending.entity)
 
 

@@ -110,12 +110,13 @@ class Shadow:
                     "shadow",
                     asked.request_id,
                     entity,
-                    asked.body,
+                    asked.body if read.warnings else b"",
                     read,
                     [answers.get(row) for row in range(read.count)],
                     time.time(),
                     seconds,
                     [was.prediction_id if was else None for was in asked.answers],
+                    len(asked.body),
                 )
             )
 

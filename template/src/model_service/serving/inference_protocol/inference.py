@@ -91,8 +91,9 @@ async def infer(
         raise problem
     rows = answers_by_row(read, answers)
     content, content_length = _encoded(resolved, request, read, rows, request_id)
-    served.meters.observe_stages(started, read_at, answered_at, answers.seconds)
-    entity, seconds = (request.parameters or {}).get(ENTITY), time.perf_counter() - started
+    ended = time.perf_counter()
+    served.meters.observe_stages(started, read_at, answered_at, ended, answers.seconds)
+    entity = (request.parameters or {}).get(ENTITY)
     return Inferred(
         content,
         content_length,
@@ -105,7 +106,7 @@ async def infer(
             read,
             rows,
             time.time(),
-            seconds,
+            ended - started,
             body_bytes=len(body),
         ),
     )
