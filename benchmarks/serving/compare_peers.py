@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import statistics
@@ -306,10 +307,13 @@ def set_up(work: Path, peers: set[str]) -> Rows:
     """Install what is missing, and return the rows to ask for."""
     service = work / "service"
     (work / "logs").mkdir(parents=True, exist_ok=True)
-    if not service.is_dir() or not (work / "model" / "rows.json").is_file():
+    rendered, template = work / "rendered_from", _template()
+    if not rendered.is_file() or rendered.read_text() != template or not service.is_dir():
+        shutil.rmtree(service, ignore_errors=True)
         copier.run_copy(str(ROOT), service, defaults=True, quiet=True, vcs_ref="HEAD")
         _run(["make", "setup"], service)
         _run([".venv/bin/python", str(PEERS / "fit.py"), str(work / "model")], service)
+        rendered.write_text(template)
     for peer in sorted(peers - {"ours"}):
         folder = work / "environments" / peer
         if not (folder / ".installed").exists():
@@ -327,10 +331,16 @@ def set_up(work: Path, peers: set[str]) -> Rows:
     return rows
 
 
-def _run(command: Sequence[str], folder: Path) -> None:
+def _template() -> str:
+    """Return what tells a state of the template from any other: its commit and what was edited."""
+    return _run(["git", "rev-parse", "HEAD"], ROOT) + _run(["git", "diff", "HEAD"], ROOT)
+
+
+def _run(command: Sequence[str], folder: Path) -> str:
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{ran.stdout[-2000:]}{ran.stderr[-3000:]}")
+    return ran.stdout
 
 
 def compare(servers: Sequence[Server], rows: Rows, rounds: int, seconds: float) -> None:
