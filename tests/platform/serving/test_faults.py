@@ -145,6 +145,21 @@ def test_a_registry_that_comes_late_is_waited_for(repository: Path) -> None:
         assert version_of(server) == "1"
 
 
+def test_a_version_that_is_still_being_copied_is_served_once_it_is_whole(repository: Path) -> None:
+    model = repository / "registry/adds/2/model.onnx"
+    whole = model.read_bytes()
+    model.chmod(0o644)
+    model.write_bytes(halve(whole))
+    with real_server(repository) as server:
+        promote(repository / "traffic.yaml", "adds", "2", by="anna")
+        wait_for(lambda: state_of(server, "2").get("state") == "failed", "the refusal")
+        assert version_of(server) == "1"
+        model.write_bytes(whole)
+        wait_for(lambda: version_of(server) == "2", "the version, now that it is whole")
+        told = [line for line in server.log if line["body"].startswith("version failed to load")]
+        assert len(told) == 1, "told once, not at each look"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full: Linux only")
 def test_a_full_disk_for_what_it_says_and_logs_costs_no_answer(repository: Path) -> None:
     with socket.socket() as free:

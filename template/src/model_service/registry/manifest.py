@@ -19,6 +19,7 @@ DRILL = "-drill"
 """What a version is called while it answers the drifted rows of a fire drill."""
 Format = Literal["onnx", "skops", "joblib", "stub"]
 """A stub is made from a contract when it is served, and never stands in a registry."""
+DIGEST_MISMATCH = "digest_mismatch"
 
 
 class VersionError(Exception):
@@ -117,7 +118,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise VersionError("unreadable_file", f"{folder} cannot be read: {error}") from None
     if seal != [hashlib.sha256(content).hexdigest()]:
         raise VersionError(
-            "digest_mismatch",
+            DIGEST_MISMATCH,
             f"{folder / MANIFEST} is not what was trained: its digest is not the one in {SEAL}. "
             "Restore the version, or train anew.",
         )
@@ -127,6 +128,15 @@ def read_manifest(folder: Path) -> Manifest:
         raise VersionError(
             "invalid_manifest", f"{folder / MANIFEST} is not understood: {error}"
         ) from None
+
+
+def stamp_of(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Return what changes when a file of a version is written, without reading any."""
+    try:
+        found = [(str(path), path.stat()) for path in folder.rglob("*")]
+    except OSError:
+        return ()
+    return tuple(sorted((path, stat.st_ctime_ns, stat.st_size) for path, stat in found))
 
 
 def digests_of(folder: Path) -> dict[str, str]:
@@ -180,7 +190,7 @@ def _unreadable(path: Path, error: OSError) -> VersionError:
 
 def _changed(path: Path) -> VersionError:
     return VersionError(
-        "digest_mismatch",
+        DIGEST_MISMATCH,
         f"{path} is not what was trained: its digest is not the one in the manifest. "
         "Restore the version, or train anew.",
     )

@@ -59,13 +59,17 @@ class Resolved(msgspec.Struct, frozen=True, gc=False):
 
 
 class VersionState(msgspec.Struct, frozen=True):
-    """Whether a version answers and, if not, why and what to do."""
+    """Whether a version answers and, if not, why and what to do.
+
+    `stamp` tells its files, as they were when they were looked at, from later ones.
+    """
 
     version: str
     state: VersionPhase
     reason: str | None = None
     code: str | None = None
     served: ServedVersion | None = None
+    stamp: object = None
 
 
 class ModelState(msgspec.Struct, frozen=True):
@@ -142,6 +146,11 @@ class LoadedModels:
         if resolved is None:
             raise self._why_not(model, wanted)
         return resolved
+
+    def answering(self) -> list[ServedVersion]:
+        """Return the versions that answer."""
+        states = [state for model in self.models.values() for state in model.versions.values()]
+        return [state.served for state in states if state.served]
 
     def replacing(self, model: str, state: VersionState) -> LoadedModels:
         """Return a snapshot in which one version is in another state."""

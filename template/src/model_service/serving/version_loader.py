@@ -14,7 +14,7 @@ import msgspec
 from model_service.hooks import Hooks, Loaded
 from model_service.model_settings import ModelSettingsError, read_model_settings
 from model_service.registry.loaded_version import LoadedVersion
-from model_service.registry.manifest import VersionError
+from model_service.registry.manifest import DIGEST_MISMATCH, VersionError
 from model_service.registry.traffic import ModelTraffic, Traffic, TrafficError
 from model_service.repository import Repository
 from model_service.serving.batcher import Batcher
@@ -42,7 +42,8 @@ SECONDS_UNTIL_ANOTHER_TRY = 5.0
 or come back."""
 SECONDS_FOR_A_VERSION = 5.0
 """After which the next one is loaded, while one that is slow, or hangs, goes on."""
-_MAY_COME_BACK = ("not_found", "missing_file", "unreadable_file", "still_loading")
+_MAY_COME_BACK = ("not_found", "missing_file", "unreadable_file", "still_loading", DIGEST_MISMATCH)
+"""A version whose files are not what was trained may still be on its way here."""
 
 
 class VersionLoader:
@@ -95,7 +96,7 @@ class VersionLoader:
         A file is read when two looks in a row found it the same: an editor may still be writing.
         Return whether what is served was changed.
         """
-        stamp = _stamp(self._repository.traffic)
+        stamp, before = _stamp(self._repository.traffic), self.current.answering()
         settled = stamp == self._settling
         self._settling = stamp
         changed = stamp != self._stamp and settled
@@ -114,7 +115,7 @@ class VersionLoader:
         self._plan_another_try()
         if changed:
             self._log.append(notice_line("INFO", "traffic.yaml was changed and is followed"))
-        return True
+        return changed or self.current.answering() != before
 
     def _plan_another_try(self, is_due: bool = False) -> None:
         states = [s for model in self.current.models.values() for s in model.versions.values()]
@@ -170,15 +171,22 @@ class VersionLoader:
         was = before.versions.get(state.version) if before else None
         if was and was.served:
             return was
+        if (
+            was
+            and was.code == DIGEST_MISMATCH
+            and was.stamp == self._source.stamp(model, was.version)
+        ):
+            return was
         return self._load_one(model, state.version, told=was.reason if was else None)
 
     def _load_one(self, model: str, version: str, told: str | None = None) -> VersionState:
         """Load a version; that it fails is told once, not at each try."""
+        stamp = self._source.stamp(model, version)
         try:
             served = self._serve(model, version)
         except VersionError as error:
             phase: VersionPhase = "loading" if error.code == "still_loading" else "failed"
-            state = VersionState(version, phase, str(error), error.code)
+            state = VersionState(version, phase, str(error), error.code, stamp=stamp)
         except OSError as error:
             reason = f"The registry cannot be read: {error}"
             state = VersionState(version, "failed", reason, "unreadable_file")

@@ -13,7 +13,7 @@ from model_service.contract.rows import RowReader
 from model_service.contract.stub_answers import row_seeds, stub_answers
 from model_service.registry.inputs import InputLayout
 from model_service.registry.loaded_version import LoadedVersion, VersionError, load_version
-from model_service.registry.manifest import GitState, Manifest
+from model_service.registry.manifest import GitState, Manifest, stamp_of
 from model_service.registry.registry import Registry
 from model_service.registry.traffic import ModelTraffic, Traffic, read_traffic
 from model_service.repository import Repository
@@ -37,6 +37,9 @@ class VersionSource(Protocol):
 
     def versions(self, model: str) -> list[str]:
         """Return the versions that there are, the oldest first."""
+
+    def stamp(self, model: str, version: str) -> object:
+        """Return what changes when a file of a version is written; None of one without files."""
 
     def load(self, model: str, version: str) -> LoadedVersion:
         """Return a version that may answer.
@@ -67,6 +70,10 @@ class TrainedVersions:
     def versions(self, model: str) -> list[str]:
         """Return the trained versions."""
         return self._registry.versions(model)
+
+    def stamp(self, model: str, version: str) -> object:
+        """Return what changes when a file of a version is written."""
+        return stamp_of(self._registry.path / model / version)
 
     def load(self, model: str, version: str) -> LoadedVersion:
         """Return a version that answers as it did when it was trained."""
@@ -109,6 +116,9 @@ class StubVersions:
     def versions(self, _: str) -> list[str]:
         """Return that there are none but those that answer."""
         return []
+
+    def stamp(self, model: str, version: str) -> None:
+        """Return that a stub has no files."""
 
     def load(self, model: str, version: str) -> LoadedVersion:
         """Return a version made from the contract in the model's folder."""
