@@ -485,7 +485,7 @@ DEFECTS = [
     of_platform(
         "OPS-3",
         "the log has other answers than were given",
-        "serving/stored_rows.py",
+        "serving/answered_request.py",
         "json_texts([answer.value for",
         "json_texts([answer.value + 1 if isinstance(answer.value, float) else answer.value for",
     ),

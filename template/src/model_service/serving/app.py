@@ -27,7 +27,6 @@ from model_service.serving.documents import Documents, contracts_of
 from model_service.serving.draining import drain_before_stopping
 from model_service.serving.ground_truth_endpoint import GroundTruthEndpoint
 from model_service.serving.http_protocol import WholeRequest
-from model_service.serving.identifiers import Identifiers
 from model_service.serving.inference_protocol.endpoint import InferenceProtocol, is_below_root
 from model_service.serving.loaded_models import LoadedModels
 from model_service.serving.logs import LogWriter, notice_line, request_line
@@ -46,6 +45,7 @@ from model_service.serving.prediction_recorder import PredictionRecorder
 from model_service.serving.problems import MEDIA_TYPE, ProblemError, problem_of_status
 from model_service.serving.request_body import CountedBody, LargeBodies, read_head
 from model_service.serving.retention import Retention
+from model_service.serving.row_answers import Identifiers
 from model_service.serving.shared_numbers import Numbers
 from model_service.serving.stub_callers import StubCallers, callers_file
 from model_service.serving.stub_door import StubDoor

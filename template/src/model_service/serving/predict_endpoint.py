@@ -16,7 +16,6 @@ from model_service.hooks import Hooks, Rejection
 from model_service.serving.answered_request import AnsweredRequest
 from model_service.serving.batcher import Answers, QueueFullError
 from model_service.serving.http_protocol import WHOLE_BODY, WholeRequest
-from model_service.serving.identifiers import Identifiers
 from model_service.serving.loaded_models import LoadedModels, Resolved
 from model_service.serving.logs import LogWriter, request_line
 from model_service.serving.metrics import Metrics
@@ -41,7 +40,7 @@ from model_service.serving.request_body import (
     whole_body,
 )
 from model_service.serving.routing import Routing
-from model_service.serving.row_answers import RowAnswer, RowRefused
+from model_service.serving.row_answers import Identifiers, RowAnswer, RowRefused
 from model_service.serving.shadow import Asked, Shadow
 from model_service.serving.version_loader import VersionLoader
 from model_service.settings import Limits

@@ -23,11 +23,10 @@ from model_service.prediction_log.store import StoreError, logged_row, open_stor
 from model_service.prediction_log.stored_features import StoredFeatures
 from model_service.registry.loaded_version import LoadedVersion
 from model_service.repository import Repository
-from model_service.serving.answered_request import AnsweredRequest
+from model_service.serving.answered_request import AnsweredRequest, stored_rows
 from model_service.serving.logs import LogWriter, notice_line
 from model_service.serving.metrics import Metrics
 from model_service.serving.minute_counts import MinuteCounts
-from model_service.serving.stored_rows import stored_rows
 from model_service.settings import Settings
 
 SECONDS_BETWEEN_WRITES = 0.5

@@ -1,9 +1,10 @@
-"""What a row of a request gets: an answer, or why it has none."""
+"""What a row of a request gets: an answer with an id of its own, or why it has none."""
 
 from __future__ import annotations
 
+import itertools
+import secrets
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
 from typing import Any
 
 import msgspec
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 
 from model_service.contract.rows import RowValues, RowWarning
 from model_service.registry.loaded_version import LoadedVersion
-from model_service.serving.identifiers import Identifiers
 from model_service.serving.problems import RequestFault
 
+_ENDS = [f"-{number:x}" for number in range(1024)]
+"""Of the ids that share a number."""
 Shares = msgspec.Struct | dict[str, float]
 """The probabilities of one row by class: the same JSON object, whichever it is."""
 
@@ -43,7 +45,7 @@ def in_order(shares: Sequence[Shares]) -> NDArray[np.float64]:
     values: Callable[[Any], Iterable[float]] = dict.values
     if isinstance(shares[0], msgspec.Struct):
         values = msgspec.structs.astuple
-    flat = np.fromiter(chain.from_iterable(map(values, shares)), np.float64)
+    flat = np.fromiter(itertools.chain.from_iterable(map(values, shares)), np.float64)
     return flat.reshape(len(shares), -1)
 
 
@@ -68,6 +70,29 @@ class RowRefused(msgspec.Struct):
     """A row without an answer, among others that may have one."""
 
     error: RowProblem
+
+
+class Identifiers:
+    """Makes ids of a random prefix and a counter. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._prefix = secrets.token_hex(6)
+        self._count = itertools.count(1)
+
+    def next(self) -> str:
+        """Return an id that was never returned before."""
+        return f"{self._prefix}-{next(self._count):x}"
+
+    def take(self, count: int) -> list[str]:
+        """Return so many ids that were never returned before.
+
+        They share one number of the counter and have an end each, which is made only once: a third
+        of the time of ids made one by one.
+        """
+        ids: list[str] = []
+        for first in range(0, count, len(_ENDS)):
+            ids += map(self.next().__add__, _ENDS[: count - first])
+        return ids
 
 
 class AnsweringVersion:

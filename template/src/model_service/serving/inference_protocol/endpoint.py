@@ -17,7 +17,6 @@ from starlette.types import Receive, Scope, Send
 from model_service.hooks import Hooks, Rejection
 from model_service.serving.answered_request import AnsweredRequest
 from model_service.serving.http_protocol import WHOLE_BODY
-from model_service.serving.identifiers import Identifiers
 from model_service.serving.inference_protocol.inference import (
     Inferred,
     described_inputs,
@@ -43,7 +42,7 @@ from model_service.serving.request_body import (
     read_body,
     read_head,
 )
-from model_service.serving.row_answers import RowAnswer
+from model_service.serving.row_answers import Identifiers, RowAnswer
 from model_service.serving.shadow import Asked, Shadow
 from model_service.serving.version_loader import VersionLoader
 from model_service.settings import Settings
