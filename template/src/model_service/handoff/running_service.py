@@ -76,13 +76,38 @@ class RunningService:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
         try:
             connection.request(method, path, body, JSON | dict(headers or {}))
-            answer = connection.getresponse()
-            named = {name.lower(): value for name, value in answer.getheaders()}
-            return Reply(answer.status, named, answer.read())
+            return _reply(connection)
         except (OSError, http.client.HTTPException) as error:
             raise UnmetError(f"{method} {path} is not answered: {error}") from None
         finally:
             connection.close()
+
+    def ask_together(
+        self, path: str, body: bytes, headers: Mapping[str, str], callers: int
+    ) -> list[Reply]:
+        """Let callers `POST` the same, all so that the last byte of each comes at one moment.
+
+        Raises:
+            UnmetError: one of them is not answered.
+        """
+        head = JSON | {"content-length": str(len(body))} | dict(headers)
+        connections = [
+            http.client.HTTPConnection("127.0.0.1", self.port, timeout=60) for _ in range(callers)
+        ]
+        try:
+            for connection in connections:
+                connection.putrequest("POST", path)
+                for name, value in head.items():
+                    connection.putheader(name, value)
+                connection.endheaders(body[:-1])
+            for connection in connections:
+                connection.send(body[-1:])
+            return [_reply(connection) for connection in connections]
+        except (OSError, http.client.HTTPException) as error:
+            raise UnmetError(f"of a crowd, one is not answered: {error}") from None
+        finally:
+            for connection in connections:
+                connection.close()
 
     def predict(self, model: str, rows: list[Any], version: str = "") -> Reply:
         """Ask a model, or one version of it."""
@@ -151,3 +176,9 @@ class RunningService:
 
     def _last_words(self) -> str:
         return self.output().strip().rpartition("\n")[2][:300]
+
+
+def _reply(connection: http.client.HTTPConnection) -> Reply:
+    answer = connection.getresponse()
+    named = {name.lower(): value for name, value in answer.getheaders()}
+    return Reply(answer.status, named, answer.read())

@@ -7,7 +7,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from model_service.handoff.outcome import SkippedError, StaleError, UnmetError, 
 from model_service.handoff.running_service import Reply
 from model_service.handoff.subject import Subject
 
-CALLERS, CROWD_ROWS, CROWD_ROUNDS = 6, 2000, 20
+CALLERS, CROWD_ROWS, CROWD_ROUNDS = 8, 500, 20
 PIP_AUDIT = "2.10.1"
 LARGEST_FILE = 1_000_000
 SECRETS = {
@@ -160,18 +159,17 @@ def strangers_and_crowds_are_refused(subject: Subject) -> str:
                 raise UnmetError(f"{model} {what}: answered {reply.status}, not {status}")
         rows = [row] * min(CROWD_ROWS, subject.settings.limits.rows_per_request)
         body = msgspec.json.encode({"rows": rows})
-        _check_crowd(partial(service.ask, "POST", path, body, mine), model)
+        _check_crowd(partial(service.ask_together, path, body, mine, CALLERS), model)
     return "401 without a key, 429 when too many wait"
 
 
-def _check_crowd(ask: Callable[[], Reply], model: str) -> None:
-    """Ask at once from several threads, again and again until somebody is sent away."""
+def _check_crowd(ask: Callable[[], list[Reply]], model: str) -> None:
+    """Ask together, again and again until somebody is sent away."""
     seen: set[int] = set()
-    with ThreadPoolExecutor(CALLERS) as pool:
-        for _ in range(CROWD_ROUNDS):
-            replies = list(pool.map(lambda _: ask(), range(CALLERS)))
-            seen |= {reply.status for reply in replies}
-            refused = [reply for reply in replies if reply.status == 429]
-            if refused and "retry-after" in refused[0].headers:
-                return
+    for _ in range(CROWD_ROUNDS):
+        replies = ask()
+        seen |= {reply.status for reply in replies}
+        refused = [reply for reply in replies if reply.status == 429]
+        if refused and "retry-after" in refused[0].headers:
+            return
     raise UnmetError(f"{model}: however many wait, nobody gets 429 with Retry-After but {seen}")
