@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -112,16 +112,27 @@ def test_a_hook_hears_of_a_large_batch_in_slices(
     assert [row.prediction_id for rows in heard for row in rows] == [f"p-{n}" for n in range(COUNT)]
 
 
+def work(seconds: float) -> None:
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
 @pytest.mark.parametrize("more_comes", [True, False])
+@pytest.mark.parametrize("spend", [work, time.sleep])
 def test_where_rows_are_dropped_anyway_it_rests_as_long_as_it_works(
-    recorder: PredictionRecorder, monkeypatch: pytest.MonkeyPatch, more_comes: bool
+    recorder: PredictionRecorder,
+    monkeypatch: pytest.MonkeyPatch,
+    more_comes: bool,
+    spend: Callable[[float], None],
 ) -> None:
+    """What it waits for the database takes nothing from the event loop."""
     append, wait = PredictionStore.append_columns, recorder._stopping.wait
     another, rests = recorder._waiting[-1], list[float]()
     recorder._most_rows = 0
 
     def slow(store: PredictionStore, rows: Sequence[PredictionColumns]) -> None:
-        time.sleep(0.05)
+        spend(0.2)
         if more_comes:
             recorder.append(another)
         append(store, rows)
@@ -139,7 +150,31 @@ def test_where_rows_are_dropped_anyway_it_rests_as_long_as_it_works(
     between = [seconds for seconds in rests if seconds != SECONDS_BETWEEN_WRITES]
     assert (recorder.written, recorder.dropped) == (COUNT, 2 * more_comes)
     assert len(between) == 2 * more_comes
-    assert all(seconds >= 0.05 for seconds in between)
+    assert all((seconds >= 0.2) == (spend is work) for seconds in between)
+
+
+def test_versions_that_take_turns_are_written_as_quickly_as_one(
+    recorder: PredictionRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause, pauses = time.sleep, list[float]()
+    other = cast("LoadedVersion", StubVersion("sums", "3", 100))
+    for n, request in enumerate(list(recorder._waiting)):
+        if n % 2:
+            recorder._waiting[n] = msgspec.structs.replace(request, loaded=other)
+
+    def noted(seconds: float) -> None:
+        pauses.append(seconds)
+        pause(seconds)
+
+    monkeypatch.setattr(time, "sleep", noted)
+    wait_until_done(recorder)
+    recorder.stop(60)
+    assert recorder._store is not None
+    written = [row for v in ("2", "3") for row in recorder._store.rows("sums", v, 0, 1e12)]
+    assert [row.prediction_id for row in written] == [
+        f"p-{n}" for n in (*range(0, COUNT, 2), *range(1, COUNT, 2))
+    ]
+    assert pauses.count(prediction_recorder.SECONDS_A_BREATH) == 2  # after the rows, the counts
 
 
 def test_a_profile_that_cannot_be_read_is_read_again(

@@ -19,7 +19,6 @@ DRILL = "-drill"
 """What a version is called while it answers the drifted rows of a fire drill."""
 Format = Literal["onnx", "skops", "joblib", "stub"]
 """A stub is made from a contract when it is served, and never stands in a registry."""
-DIGEST_MISMATCH = "digest_mismatch"
 
 
 class VersionError(Exception):
@@ -118,7 +117,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise VersionError("unreadable_file", f"{folder} cannot be read: {error}") from None
     if seal != [hashlib.sha256(content).hexdigest()]:
         raise VersionError(
-            DIGEST_MISMATCH,
+            "digest_mismatch",
             f"{folder / MANIFEST} is not what was trained: its digest is not the one in {SEAL}. "
             "Restore the version, or train anew.",
         )
@@ -190,7 +189,7 @@ def _unreadable(path: Path, error: OSError) -> VersionError:
 
 def _changed(path: Path) -> VersionError:
     return VersionError(
-        DIGEST_MISMATCH,
+        "digest_mismatch",
         f"{path} is not what was trained: its digest is not the one in the manifest. "
         "Restore the version, or train anew.",
     )

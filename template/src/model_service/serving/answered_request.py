@@ -13,6 +13,8 @@ from model_service.registry.loaded_version import LoadedVersion
 from model_service.serving.row_answers import RowAnswer, RowRefused
 
 BYTES_A_FAULT = 300
+ROWS_AT_ONCE = 250
+"""Are put into words by one call, during which the event loop cannot go on."""
 _Texts = tuple[str | None, str, str | None, str | None]
 """Of a row: what is kept of its features, its value, its probabilities and its key."""
 
@@ -63,13 +65,12 @@ def stored_rows(
                 places.append((request, position))
                 values.append(row)
                 answers.append(answer)
-    texts = zip(
-        stored.used(values),
-        json_texts([answer.value for answer in answers]),
-        _probabilities(answers),
-        stored.keys(values),
-        strict=True,
-    )
+    texts: list[_Texts] = []
+    for first in range(0, len(answers), ROWS_AT_ONCE):
+        part = slice(first, first + ROWS_AT_ONCE)
+        told = json_texts([answer.value for answer in answers[part]])
+        shares, keys = _probabilities(answers[part]), stored.keys(values[part])
+        texts += zip(stored.used(values[part]), told, shares, keys, strict=True)
     return list(_rows(zip(places, answers, texts, strict=True), stored))
 
 

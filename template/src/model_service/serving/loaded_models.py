@@ -59,17 +59,13 @@ class Resolved(msgspec.Struct, frozen=True, gc=False):
 
 
 class VersionState(msgspec.Struct, frozen=True):
-    """Whether a version answers and, if not, why and what to do.
-
-    `stamp` tells its files, as they were when they were looked at, from later ones.
-    """
+    """Whether a version answers and, if not, why and what to do."""
 
     version: str
     state: VersionPhase
     reason: str | None = None
     code: str | None = None
     served: ServedVersion | None = None
-    stamp: object = None
 
 
 class ModelState(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from model_service.hooks import Hooks
@@ -138,8 +138,8 @@ class PredictionRecorder:
 
     def _write_waiting(self) -> None:
         """Write batch after batch until nothing waits, or the log refuses."""
-        while (begun := time.monotonic()) >= self._next_try:
-            dropped = self.dropped
+        while time.monotonic() >= self._next_try:
+            worked, dropped = time.thread_time(), self.dropped
             try:
                 if not self._unwritten and not self._unwritten_counts:
                     if not self._waiting:
@@ -156,7 +156,7 @@ class PredictionRecorder:
                 self._tell("ERROR", f"rows could not be logged: {type(error).__name__}")
             if self.dropped > dropped:
                 # More comes than can be written, however hard this thread works: answers go first.
-                self._stopping.wait(time.monotonic() - begun)
+                self._stopping.wait(time.thread_time() - worked)
 
     def _write(self) -> None:
         """Write the batch; what is written is forgotten at once, so that nothing counts twice."""
@@ -190,28 +190,27 @@ class PredictionRecorder:
         batch: list[PredictionColumns] = []
         requests: list[AnsweredRequest] = []
         while self._waiting and len(batch) < ROWS_A_BATCH:
-            together = self._next_requests()
-            requests += together
-            batch += self._stored_rows(together)
+            for together in self._next_requests():
+                requests += together
+                batch += self._stored_rows(together)
             time.sleep(SECONDS_A_BREATH)
         if self._store is not None and self.place != STUB_PLACE:
             self._count(requests)
             time.sleep(SECONDS_A_BREATH)
         return batch
 
-    def _next_requests(self) -> list[AnsweredRequest]:
-        """Take the next requests to one version, of some `ROWS_A_BREATH` rows in all."""
-        requests: list[AnsweredRequest] = []
+    def _next_requests(self) -> Iterable[list[AnsweredRequest]]:
+        """Take the next requests, of some `ROWS_A_BREATH` rows in all; return them by version."""
+        by_version: dict[LoadedVersion, list[AnsweredRequest]] = {}
         rows = size = 0
-        waiting, loaded = self._waiting, self._waiting[0].loaded
-        while waiting and rows < ROWS_A_BREATH and waiting[0].loaded is loaded:
-            request = waiting.popleft()
-            requests.append(request)
+        while self._waiting and rows < ROWS_A_BREATH:
+            request = self._waiting.popleft()
+            by_version.setdefault(request.loaded, []).append(request)
             rows += request.read.count
             size += request.size
         self._rows_out += rows
         self._bytes_out += size
-        return requests
+        return by_version.values()
 
     def _stored_rows(self, requests: Sequence[AnsweredRequest]) -> list[PredictionColumns]:
         """Return the rows of requests to one version; one that cannot be logged costs no other."""

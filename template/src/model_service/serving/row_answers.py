@@ -110,7 +110,7 @@ class AnsweringVersion:
             ModelError: the version has no usable answer for these rows.
         """
         predicted = self._predict(rows)
-        ids, probabilities = self._identifiers.take(len(rows)), predicted.probabilities
+        ids, probabilities = self._identifiers.take(len(predicted.values)), predicted.probabilities
         if probabilities is None:
             return list(map(RowAnswer, ids, predicted.values))
         # By class: a list for each row would cost as much as all the rest of this.

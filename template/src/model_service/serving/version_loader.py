@@ -14,7 +14,7 @@ import msgspec
 from model_service.hooks import Hooks, Loaded
 from model_service.model_settings import ModelSettingsError, read_model_settings
 from model_service.registry.loaded_version import LoadedVersion
-from model_service.registry.manifest import DIGEST_MISMATCH, VersionError
+from model_service.registry.manifest import VersionError
 from model_service.registry.traffic import ModelTraffic, Traffic, TrafficError
 from model_service.repository import Repository
 from model_service.serving.batcher import Batcher
@@ -42,8 +42,8 @@ SECONDS_UNTIL_ANOTHER_TRY = 5.0
 or come back."""
 SECONDS_FOR_A_VERSION = 5.0
 """After which the next one is loaded, while one that is slow, or hangs, goes on."""
-_MAY_COME_BACK = ("not_found", "missing_file", "unreadable_file", "still_loading", DIGEST_MISMATCH)
-"""A version whose files are not what was trained may still be on its way here."""
+_MAY_COME_BACK = ("not_found", "missing_file", "unreadable_file", "still_loading")
+"""Tried again though none of its files has changed."""
 
 
 class VersionLoader:
@@ -74,6 +74,7 @@ class VersionLoader:
         self._hooks = hooks
         self._loading = threading.Lock()
         self._slow: dict[tuple[str, str], Future[LoadedVersion]] = {}
+        self._stamps: dict[tuple[str, str], object] = {}
         self._try_again_at = float("inf")
         self._stamp = _stamp(repository.traffic)
         self._settling: Stamp | None = self._stamp
@@ -100,15 +101,16 @@ class VersionLoader:
         settled = stamp == self._settling
         self._settling = stamp
         changed = stamp != self._stamp and settled
-        if not changed and time.monotonic() < self._try_again_at:
+        if not changed and (time.monotonic() < self._try_again_at or not settled):
             return False
         if changed:
             self._stamp = stamp
         try:
-            self._serve_only(self._changed_traffic())
+            self._serve_only(self._changed_traffic(), again=changed)
         except Exception as error:  # noqa: BLE001 - whatever is wrong, what answers goes on
+            if changed or str(error) != self.traffic_fault:
+                self._log.append(notice_line("ERROR", f"traffic.yaml is not followed: {error}"))
             self.traffic_fault = str(error)
-            self._log.append(notice_line("ERROR", f"traffic.yaml is not followed: {error}"))
             self._plan_another_try(isinstance(error, OSError))
             return False
         self.traffic_fault = None
@@ -119,7 +121,7 @@ class VersionLoader:
 
     def _plan_another_try(self, is_due: bool = False) -> None:
         states = [s for model in self.current.models.values() for s in model.versions.values()]
-        due = is_due or any(state.code in _MAY_COME_BACK for state in states)
+        due = is_due or any(s.state == "failed" or s.code in _MAY_COME_BACK for s in states)
         self._try_again_at = time.monotonic() + SECONDS_UNTIL_ANOTHER_TRY if due else float("inf")
 
     def close(self) -> None:
@@ -136,18 +138,21 @@ class VersionLoader:
             raise TrafficError("it names no champion any more; what answered goes on answering.")
         return traffic
 
-    def _serve_only(self, traffic: Traffic) -> None:
-        """Load what is new, then change over in one step; requests under way keep what they had."""
+    def _serve_only(self, traffic: Traffic, *, again: bool) -> None:
+        """Load what is new, then change over in one step; requests under way keep what they had.
+
+        Versions that failed are tried `again`, or else only where their files have changed.
+        """
         with self._loading:
             named = self._unloaded(traffic)
             self.current = LoadedModels(
-                {name: self._changed_over(model) for name, model in named.items()}
+                {name: self._changed_over(model, again) for name, model in named.items()}
             )
 
-    def _changed_over(self, named: ModelState) -> ModelState:
+    def _changed_over(self, named: ModelState, again: bool) -> ModelState:
         before = self.current.models.get(named.name)
         versions = {
-            version: self._ready_again(named.name, before, state)
+            version: self._ready_again(named.name, before, state, again)
             for version, state in named.versions.items()
         }
         after = msgspec.structs.replace(named, versions=versions, came_later=self.current.is_ready)
@@ -164,29 +169,27 @@ class VersionLoader:
         return msgspec.structs.replace(before, versions={**versions, **answering}, reason=reason)
 
     def _ready_again(
-        self, model: str, before: ModelState | None, state: VersionState
+        self, model: str, before: ModelState | None, state: VersionState, again: bool
     ) -> VersionState:
         if state.state != "loading":
             return state
         was = before.versions.get(state.version) if before else None
-        if was and was.served:
-            return was
-        if (
-            was
-            and was.code == DIGEST_MISMATCH
-            and was.stamp == self._source.stamp(model, was.version)
-        ):
+        if was and (was.served or not (again or self._may_load_now(model, was))):
             return was
         return self._load_one(model, state.version, told=was.reason if was else None)
 
+    def _may_load_now(self, model: str, was: VersionState) -> bool:
+        if was.state == "not_served" or was.code in _MAY_COME_BACK:
+            return True
+        return self._stamps.get((model, was.version)) != self._source.stamp(model, was.version)
+
     def _load_one(self, model: str, version: str, told: str | None = None) -> VersionState:
         """Load a version; that it fails is told once, not at each try."""
-        stamp = self._source.stamp(model, version)
         try:
             served = self._serve(model, version)
         except VersionError as error:
             phase: VersionPhase = "loading" if error.code == "still_loading" else "failed"
-            state = VersionState(version, phase, str(error), error.code, stamp=stamp)
+            state = VersionState(version, phase, str(error), error.code)
         except OSError as error:
             reason = f"The registry cannot be read: {error}"
             state = VersionState(version, "failed", reason, "unreadable_file")
@@ -237,6 +240,7 @@ class VersionLoader:
         seconds = 0.0 if (model, version) in self._slow else SECONDS_FOR_A_VERSION
         loading = self._slow.pop((model, version), None)
         if loading is None:
+            self._stamps[model, version] = self._source.stamp(model, version)
             loading = _in_a_thread(partial(self._source.load, model, version))
         try:
             return loading.result(seconds)
