@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +23,7 @@ from model_service.serving import prediction_recorder
 from model_service.serving.answered_request import AnsweredRequest
 from model_service.serving.logs import LogWriter
 from model_service.serving.minute_counts import MinuteCounts
-from model_service.serving.prediction_recorder import SECONDS_BETWEEN_WRITES, PredictionRecorder
+from model_service.serving.prediction_recorder import PredictionRecorder
 from model_service.serving.row_answers import RowAnswer
 from model_service.settings import Settings
 from tests.platform.serving.stub_service import SUMS, StubVersion, make_repository
@@ -110,47 +110,6 @@ def test_a_hook_hears_of_a_large_batch_in_slices(
     recorder._hooks.wait(60)
     assert [len(rows) for rows in heard] == [8, 8, 4]
     assert [row.prediction_id for rows in heard for row in rows] == [f"p-{n}" for n in range(COUNT)]
-
-
-def work(seconds: float) -> None:
-    until = time.thread_time() + seconds
-    while time.thread_time() < until:
-        pass
-
-
-@pytest.mark.parametrize("more_comes", [True, False])
-@pytest.mark.parametrize("spend", [work, time.sleep])
-def test_where_rows_are_dropped_anyway_it_rests_as_long_as_it_works(
-    recorder: PredictionRecorder,
-    monkeypatch: pytest.MonkeyPatch,
-    more_comes: bool,
-    spend: Callable[[float], None],
-) -> None:
-    """What it waits for the database takes nothing from the event loop."""
-    append, wait = PredictionStore.append_columns, recorder._stopping.wait
-    another, rests = recorder._waiting[-1], list[float]()
-    recorder._most_rows = 0
-
-    def slow(store: PredictionStore, rows: Sequence[PredictionColumns]) -> None:
-        spend(0.2)
-        if more_comes:
-            recorder.append(another)
-        append(store, rows)
-
-    def noted(seconds: float) -> bool:
-        rests.append(seconds)
-        return wait(seconds)
-
-    monkeypatch.setattr(prediction_recorder, "ROWS_A_BATCH", COUNT // 2)
-    monkeypatch.setattr(prediction_recorder, "ROWS_A_BREATH", COUNT // 2)
-    monkeypatch.setattr(PredictionStore, "append_columns", slow)
-    monkeypatch.setattr(recorder._stopping, "wait", noted)
-    wait_until_done(recorder)
-    recorder.stop(60)
-    between = [seconds for seconds in rests if seconds != SECONDS_BETWEEN_WRITES]
-    assert (recorder.written, recorder.dropped) == (COUNT, 2 * more_comes)
-    assert len(between) == 2 * more_comes
-    assert all((seconds >= 0.2) == (spend is work) for seconds in between)
 
 
 def test_versions_that_take_turns_are_written_as_quickly_as_one(

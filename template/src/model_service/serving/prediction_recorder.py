@@ -139,7 +139,6 @@ class PredictionRecorder:
     def _write_waiting(self) -> None:
         """Write batch after batch until nothing waits, or the log refuses."""
         while time.monotonic() >= self._next_try:
-            worked, dropped = time.thread_time(), self.dropped
             try:
                 if not self._unwritten and not self._unwritten_counts:
                     if not self._waiting:
@@ -154,9 +153,6 @@ class PredictionRecorder:
                 self.dropped += len(self._unwritten)
                 self._unwritten, self._unwritten_counts = [], []
                 self._tell("ERROR", f"rows could not be logged: {type(error).__name__}")
-            if self.dropped > dropped:
-                # More comes than can be written, however hard this thread works: answers go first.
-                self._stopping.wait(time.thread_time() - worked)
 
     def _write(self) -> None:
         """Write the batch; what is written is forgotten at once, so that nothing counts twice."""
